@@ -1,0 +1,173 @@
+//! The parent's side: starts a listener and a dialler of a contender, makes them work, and takes the figures.
+//! It refuses to end any process but the children it started.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::{Args, Name, child::Role};
+
+/// What one contender cost. `None` when the run left that part out.
+#[derive(Clone, Copy, Serialize)]
+pub struct Figures {
+    /// Processor time of both sides for one handshake and its closing, one at a time, in microseconds.
+    pub cpu_us_per_handshake: f64,
+    /// The same with 16 at once.
+    pub cpu_us_per_handshake_16: f64,
+    /// Handshakes a second with 16 at once.
+    pub handshakes_per_second_16: f64,
+    /// Resident memory of the listener's whole process for one idle connection, in KiB.
+    pub kib_per_idle_connection: f64,
+    /// Processor time of the listener's process with 100 idle peers, in per cent of one core.
+    pub cpu_percent_100_idle: f64,
+}
+
+/// One round of the handshake figures: microseconds per handshake and handshakes a second.
+pub struct Pace {
+    pub cpu_us: f64,
+    pub per_second: f64,
+}
+
+/// Makes `count` handshakes, `at_once` at a time, with fresh processes.
+pub fn handshakes(args: &Args, name: Name, count: usize, at_once: usize) -> Result<Pace> {
+    let mut pair = Pair::start(args, name, at_once)?;
+    pair.handshakes(at_once * 4, at_once)?;
+    let before = pair.cpu_us()?;
+    let micros = pair.handshakes(count, at_once)?;
+    let spent = pair.cpu_us()? - before;
+    Ok(Pace { cpu_us: spent / count as f64, per_second: count as f64 * 1e6 / micros })
+}
+
+/// Holds `count` idle connections and gives the listener's KiB for each.
+pub fn idle_memory(args: &Args, name: Name, count: usize) -> Result<f64> {
+    let mut pair = Pair::start(args, name, count)?;
+    // One after another: touches the code once without leaving a heap that the measured connections would fill for free.
+    pair.handshakes(8, 1)?;
+    sleep(Duration::from_secs(1));
+    let before = pair.listener.resident_kib()?;
+    pair.hold(count)?;
+    sleep(Duration::from_secs(args.settle));
+    pair.listener.ask(&format!("settle {count}"))?;
+    let after = pair.listener.resident_kib()?;
+    Ok((after - before) / count as f64)
+}
+
+/// Holds `peers` idle connections of every contender at the same time; per cent of one core for each listener.
+pub fn idle_cpu(args: &Args, names: &[Name], peers: usize) -> Result<Vec<f64>> {
+    let mut pairs = Vec::new();
+    for name in names {
+        let mut pair = Pair::start(args, *name, peers)?;
+        pair.hold(peers)?;
+        pairs.push(pair);
+    }
+    sleep(Duration::from_secs(args.settle));
+    let before: Vec<f64> = pairs.iter_mut().map(|pair| pair.listener.cpu_us()).collect::<Result<_>>()?;
+    sleep(Duration::from_secs(args.idle_seconds));
+    let mut percents = Vec::new();
+    for (pair, before) in pairs.iter_mut().zip(before) {
+        pair.listener.ask(&format!("settle {peers}"))?;
+        percents.push((pair.listener.cpu_us()? - before) / (args.idle_seconds as f64 * 1e4));
+    }
+    Ok(percents)
+}
+
+/// The middle one.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A listener and a dialler of one contender.
+struct Pair {
+    listener: Worker,
+    dialler: Worker,
+    met: u64,
+}
+
+impl Pair {
+    fn start(args: &Args, name: Name, slots: usize) -> Result<Pair> {
+        let (listener, address) = Worker::start(args, name, Role::Listen, "-", slots)?;
+        let (dialler, _) = Worker::start(args, name, Role::Dial, &address, slots)?;
+        Ok(Pair { listener, dialler, met: 0 })
+    }
+
+    /// Microseconds it took; both sides must agree on how many there were.
+    fn handshakes(&mut self, count: usize, at_once: usize) -> Result<f64> {
+        let micros = self.dialler.ask(&format!("handshakes {count} {at_once}"))?;
+        self.met += count as u64;
+        let met: u64 = self.listener.ask("settle 0")?.parse()?;
+        ensure!(met == self.met, "the dialler made {} connections, the listener saw {met}", self.met);
+        Ok(micros.parse()?)
+    }
+
+    fn hold(&mut self, count: usize) -> Result<()> {
+        self.dialler.ask(&format!("hold {count}"))?;
+        self.listener.ask(&format!("settle {count}"))?;
+        Ok(())
+    }
+
+    fn cpu_us(&mut self) -> Result<f64> {
+        Ok(self.listener.cpu_us()? + self.dialler.cpu_us()?)
+    }
+}
+
+/// A child process; it ends when this is dropped.
+struct Worker {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(args: &Args, name: Name, role: Role, address: &str, slots: usize) -> Result<(Worker, String)> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--role", &format!("{role:?}").to_lowercase(), "--contender", name.word()])
+            .args(["--address", address, "--slots", &slots.to_string(), "--threads", &args.threads.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting a child")?;
+        let orders = child.stdin.take().context("no input")?;
+        let answers = BufReader::new(child.stdout.take().context("no output")?);
+        let mut worker = Worker { child, orders, answers };
+        let first = worker.answer().with_context(|| format!("{} {role:?} did not start", name.word()))?;
+        Ok((worker, first))
+    }
+
+    fn ask(&mut self, order: &str) -> Result<String> {
+        writeln!(self.orders, "{order}")?;
+        self.answer().with_context(|| format!("asked {order:?}"))
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let read = self.answers.read_line(&mut line)?;
+        ensure!(read > 0, "the child ended");
+        Ok(line.trim().to_owned())
+    }
+
+    fn cpu_us(&mut self) -> Result<f64> {
+        Ok(self.ask("cpu")?.parse::<f64>()? / 1e3)
+    }
+
+    fn resident_kib(&self) -> Result<f64> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss line")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

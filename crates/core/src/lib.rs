@@ -1,0 +1,32 @@
+//! The core decides: who is dialled, when, whom to admit, which of two connections stays, when to come back, whom to
+//! ban, and why. It opens no socket, reads no clock, draws no randomness and allocates nothing once warm.
+//!
+//! There is one way in, [`Core::step`], and one way out, [`Effects`]. The caller (net's owner task, the simulator, the
+//! model checker, a replay) appends each [`Action`] to the journal, steps, and carries out the effects. What the core
+//! deliberately does not do: hold payload, names or secrets; know a wire format; wait for anything.
+#![no_std]
+extern crate alloc;
+
+mod action;
+mod addr;
+mod backoff;
+mod config;
+mod effect;
+mod key;
+mod slab;
+mod time;
+mod wheel;
+mod words;
+
+pub use action::{
+    Action, Change, Command, CommandId, Fact, Greeting, Report, Route, Source, Target, Ticket,
+};
+pub use addr::{Addr, AddrKind, Addrs, BadAddr, MAX_ADDRS, Subnet};
+pub use backoff::Backoff;
+pub use config::{
+    Config, ConfigError, Duplicates, Limits, Liveness, MAX_EPOCH, Preference, Rules,
+};
+pub use effect::{Answer, Effect, Effects, Told};
+pub use key::{BanRef, ConnRef, ContactRef, KeyKind, PeerKey, STACKS, StackId, Who};
+pub use time::Time;
+pub use words::{Close, End, Fault, FaultKind, Limit, Refusal, Step, Violation};
