@@ -81,7 +81,9 @@ fn main() -> Result<()> {
 fn play(args: &Args, role: Role) -> Result<()> {
     let runtime = match args.threads {
         0 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?,
+        threads => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?
+        }
     };
     runtime.block_on(async {
         match args.contender {

@@ -129,7 +129,14 @@ impl Worker {
     fn start(args: &Args, name: Name, role: Role, address: &str, slots: usize) -> Result<(Worker, String)> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--role", &format!("{role:?}").to_lowercase(), "--contender", name.word()])
-            .args(["--address", address, "--slots", &slots.to_string(), "--threads", &args.threads.to_string()])
+            .args([
+                "--address",
+                address,
+                "--slots",
+                &slots.to_string(),
+                "--threads",
+                &args.threads.to_string(),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -44,7 +44,7 @@ pub fn json(args: &Args, figures: &[(Name, Figures)]) -> Result<String> {
 
 /// A line per figure, a column per contender.
 pub fn table(args: &Args, figures: &[(Name, Figures)]) -> String {
-    let rows: [(&str, fn(&Figures) -> f64); 5] = [
+    let rows: [Row; 5] = [
         ("CPU per handshake, both sides, one at a time, µs", |f| f.cpu_us_per_handshake),
         ("the same, 16 at once, µs", |f| f.cpu_us_per_handshake_16),
         ("handshakes a second, 16 at once", |f| f.handshakes_per_second_16),
@@ -63,6 +63,8 @@ pub fn table(args: &Args, figures: &[(Name, Figures)]) -> String {
     }
     format!("{text}\n\nMethod. {}", method(args))
 }
+
+type Row = (&'static str, fn(&Figures) -> f64);
 
 fn short(figure: f64) -> String {
     if figure >= 100.0 { format!("{figure:.0}") } else { format!("{figure:.2}") }

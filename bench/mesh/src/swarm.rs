@@ -71,7 +71,13 @@ impl Contender for Rival {
             _ => None,
         });
         let (asks, asked) = mpsc::channel(slots.max(1));
-        let dialling = Dialling { swarm: swarm()?, peer: peer.context("no peer id")?, address, opening: HashMap::new(), closing: HashMap::new() };
+        let dialling = Dialling {
+            swarm: swarm()?,
+            peer: peer.context("no peer id")?,
+            address,
+            opening: HashMap::new(),
+            closing: HashMap::new(),
+        };
         tokio::spawn(dialling.run(asked));
         Ok(RivalDialler { asks })
     }
@@ -183,7 +189,9 @@ impl Dialling {
         // Whoever asked may have gone: then nobody is left to tell.
         match event {
             // The dialler's swarm announces before the listener has spoken: its identify is the first proof.
-            SwarmEvent::Behaviour(StockEvent::Identify(identify::Event::Received { connection_id, .. })) => {
+            SwarmEvent::Behaviour(StockEvent::Identify(identify::Event::Received {
+                connection_id, ..
+            })) => {
                 if let Some(answer) = self.opening.remove(&connection_id) {
                     let _ = answer.send(Ok(connection_id));
                 }
