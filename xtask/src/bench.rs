@@ -19,7 +19,9 @@ pub fn run(name: &str, args: &[String]) -> Result<Outcome> {
         bail!("there is no measuring program `{name}`; there are: {}", known.join(", "));
     }
     let mut command = run::cargo();
-    command.args(["run", "--quiet", "--release", "--manifest-path", MANIFEST, "--bin", name, "--"]).args(args);
+    command
+        .args(["run", "--quiet", "--release", "--manifest-path", MANIFEST, "--bin", name, "--"])
+        .args(args);
     run::status(&mut command)?;
     Ok(Outcome { passed: true, json: None })
 }

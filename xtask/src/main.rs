@@ -71,9 +71,11 @@ struct Json {
 impl Command {
     fn wants_json(&self) -> bool {
         match self {
-            Command::Setup(j) | Command::Test(j) | Command::Tidy(j) | Command::NoStd(j) | Command::Requirements(j) => {
-                j.json
-            }
+            Command::Setup(j)
+            | Command::Test(j)
+            | Command::Tidy(j)
+            | Command::NoStd(j)
+            | Command::Requirements(j) => j.json,
             Command::Soak { json, .. } => json.json,
             // The program prints its own object, as its own last line.
             Command::Bench { .. } => false,

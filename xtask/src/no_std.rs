@@ -36,6 +36,8 @@ pub fn run() -> Result<Outcome> {
     if !errors.contains("panic_impl") {
         bail!("the canary failed, but not because of std:\n{errors}");
     }
-    println!("no-std: peerkeep-core, peerkeep-paths and their dependencies use no std; the canary was refused");
+    println!(
+        "no-std: peerkeep-core, peerkeep-paths and their dependencies use no std; the canary was refused"
+    );
     Ok(Outcome { passed: true, json: Some(json!({ "no_std": true, "canary_refused": true })) })
 }

@@ -11,7 +11,8 @@ use crate::run;
 
 /// The repository's root folder.
 pub fn root() -> PathBuf {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let xtask = PathBuf::from(manifest);
     xtask.parent().map(Path::to_path_buf).unwrap_or(xtask)
 }
@@ -30,9 +31,9 @@ impl File {
         self.path.rsplit_once('.').is_some_and(|(_, found)| found == extension)
     }
 
-    /// Whether it holds tests only: under a `tests/` folder, or a module file `tests.rs`.
+    /// Whether it holds tests only: under a `tests/` folder, or a module's `tests.rs` or `…_tests.rs`.
     pub fn is_test(&self) -> bool {
-        self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
+        self.path.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
     }
 }
 
@@ -44,13 +45,17 @@ pub fn files(root: &Path) -> Result<Vec<File>> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in entries {
             let entry = entry?;
             let kind = entry.file_type()?;
             let name = entry.file_name();
             if kind.is_dir() {
-                if !matches!(name.to_str(), Some("target" | ".git" | "node_modules" | "__pycache__" | ".venv")) {
+                if !matches!(
+                    name.to_str(),
+                    Some("target" | ".git" | "node_modules" | "__pycache__" | ".venv")
+                ) {
                     folders.push(entry.path());
                 }
             } else if kind.is_file() {

@@ -29,7 +29,10 @@ pub fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.current_dir(project::root());
     if plain() {
-        command.env("CARGO_TERM_COLOR", "never").env("CARGO_TERM_PROGRESS_WHEN", "never").env("NO_COLOR", "1");
+        command
+            .env("CARGO_TERM_COLOR", "never")
+            .env("CARGO_TERM_PROGRESS_WHEN", "never")
+            .env("NO_COLOR", "1");
     }
     command
 }
@@ -58,7 +61,8 @@ pub fn status(command: &mut Command) -> Result<()> {
 /// As [`status`].
 pub fn tee(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
     let shown = describe(command);
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{shown}`"))?;
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{shown}`"))?;
     if let Some(stdout) = child.stdout.take() {
         for bytes in BufReader::new(stdout).split(b'\n') {
             let bytes = bytes?;
@@ -76,7 +80,12 @@ pub fn tee(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
 
 /// Runs quietly and says whether it succeeded; a program that cannot start did not.
 pub fn succeeds(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
 }
 
 fn describe(command: &Command) -> String {

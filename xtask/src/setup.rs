@@ -21,7 +21,11 @@ const PROGRAMS: &[Program] = &[
     Program { name: "ip", package: "iproute2", purpose: "tests in network namespaces" },
     Program { name: "nft", package: "nftables", purpose: "tests that drop packets" },
     Program { name: "tcpdump", package: "tcpdump", purpose: "tests that count packets on the wire" },
-    Program { name: "python3", package: "python3", purpose: "the second implementation of the mesh protocol" },
+    Program {
+        name: "python3",
+        package: "python3",
+        purpose: "the second implementation of the mesh protocol",
+    },
 ];
 
 /// What setup found or did for one need.
@@ -83,7 +87,9 @@ fn python() -> State {
         return State::Present;
     }
     let Some(python) = run::find("python3") else {
-        return State::Skipped("there is no python3; left out: the second implementation of the mesh protocol".into());
+        return State::Skipped(
+            "there is no python3; left out: the second implementation of the mesh protocol".into(),
+        );
     };
     let from_debian = python.starts_with("/usr/bin") || python.starts_with("/bin");
     let outcome = if from_debian {
@@ -95,7 +101,9 @@ fn python() -> State {
     match outcome {
         Ok(()) if has_cryptography() => State::Installed,
         Ok(()) => State::Skipped("installed, but python3 cannot import it".into()),
-        Err(why) => State::Skipped(format!("{why}; left out: the second implementation of the mesh protocol")),
+        Err(why) => {
+            State::Skipped(format!("{why}; left out: the second implementation of the mesh protocol"))
+        }
     }
 }
 
@@ -140,7 +148,11 @@ fn apt(packages: &[&str]) -> Result<(), String> {
     let apt = |args: &[&str]| {
         let mut command = run::program("apt-get");
         // Its progress is noise, and `--json` promises that ours is the last line of stdout.
-        command.args(["-qq", "-y"]).args(args).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null());
+        command
+            .args(["-qq", "-y"])
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(std::process::Stdio::null());
         run::status(&mut command).map_err(|error| format!("{error} ({by_hand})"))
     };
     apt(&["update"])?;

@@ -15,7 +15,14 @@ const NODES: u64 = 4;
 
 /// Holds the nodes for `minutes` and reports the demo's figures.
 pub fn run(minutes: u64) -> Result<Outcome> {
-    run::status(run::cargo().args(["build", "--release", "--package", "peerkeep-daemon", "--bin", "peerkeep"]))?;
+    run::status(run::cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "peerkeep-daemon",
+        "--bin",
+        "peerkeep",
+    ]))?;
     let target = project::target()?;
     let mut demo = run::program(target.join("release").join("peerkeep"));
     demo.args(["demo", "--nodes", &NODES.to_string(), "--seconds", &(minutes * 60).to_string()]);
@@ -36,10 +43,12 @@ pub fn run(minutes: u64) -> Result<Outcome> {
         }
     };
     let summary = summary.unwrap_or(Value::Null);
-    let json = serde_json::json!({ "minutes": minutes, "nodes": NODES, "passed": passed, "summary": summary });
+    let json =
+        serde_json::json!({ "minutes": minutes, "nodes": NODES, "passed": passed, "summary": summary });
     let ended_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let record = target.join(format!("soak-{ended_at}.json"));
-    std::fs::write(&record, format!("{json}\n")).with_context(|| format!("cannot write {}", record.display()))?;
+    std::fs::write(&record, format!("{json}\n"))
+        .with_context(|| format!("cannot write {}", record.display()))?;
     println!("soak: {NODES} nodes, {minutes} minutes: {}", if passed { "held" } else { "FAILED" });
     println!("soak: recorded in {}", record.display());
     Ok(Outcome { passed, json: Some(json) })

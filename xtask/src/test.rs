@@ -83,7 +83,11 @@ fn all(stages: &mut Vec<Stage>, tests: &mut Tests) -> Result<()> {
     stage(stages, "requirements", || passed(requirements::run()?))?;
     if run::find("cargo-deny").is_none() {
         println!("\n== deny: skipped, cargo-deny is not installed");
-        stages.push(Stage { name: "deny", took: Duration::ZERO, end: End::Skipped("cargo-deny is not installed") });
+        stages.push(Stage {
+            name: "deny",
+            took: Duration::ZERO,
+            end: End::Skipped("cargo-deny is not installed"),
+        });
         return Ok(());
     }
     stage(stages, "deny", || {
@@ -119,12 +123,7 @@ fn format_check() -> Result<()> {
         if !crate::project::root().join(manifest).exists() {
             continue;
         }
-        let mut fmt = limited_cargo();
-        fmt.args(["fmt", "--check", "--manifest-path", manifest]);
-        if manifest == "Cargo.toml" {
-            fmt.arg("--all");
-        }
-        run::status(&mut fmt)?;
+        run::status(limited_cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
     }
     Ok(())
 }
@@ -154,7 +153,8 @@ impl Stage {
 impl Tests {
     /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; …`; other lines add nothing.
     fn count(&mut self, line: &str) {
-        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
+        else {
             return;
         };
         for part in counts.split(';') {
@@ -178,7 +178,9 @@ mod tests {
     fn counts_add_up_over_result_lines() {
         let mut tests = Tests::default();
         tests.count("running 3 tests");
-        tests.count("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        tests.count(
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        );
         tests.count("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out");
         assert_eq!((tests.passed, tests.failed, tests.ignored), (5, 4, 1));
     }
