@@ -91,7 +91,8 @@ fn all(stages: &mut Vec<Stage>, tests: &mut Tests) -> Result<()> {
         return Ok(());
     }
     stage(stages, "deny", || {
-        run::status(limited_cargo().args(["deny", "--locked", "check", "bans", "licenses", "sources"]))
+        let args = ["deny", "--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
+        run::status(limited_cargo().args(args))
     })
 }
 

@@ -75,15 +75,18 @@ fn row(cells: &[&str], line: usize) -> Result<Row, String> {
     };
     // Names stand at the odd places between backticks; between them only commas may.
     let parts: Vec<&str> = shown_by.split('`').collect();
-    if parts.len() % 2 == 0 || parts.iter().step_by(2).any(|between| !matches!(between.trim(), "" | ",")) {
+    if parts.len().is_multiple_of(2)
+        || parts.iter().step_by(2).any(|between| !matches!(between.trim(), "" | ","))
+    {
         return Err(format!("{id}: what shows it is not a list of names in backticks: {shown_by}"));
     }
     let shown_by = parts.iter().skip(1).step_by(2).map(|&name| name.to_owned()).collect();
     Ok(Row { id: (*id).to_owned(), state, shown_by, line })
 }
 
-/// Capitals and digits, at most one dot: `S0.1`, `SX.9`, `D3`.
+/// Capitals and digits, at most one dot, perhaps a small letter at the end: `S0.1`, `S2.67a`, `SX.9`, `D3`.
 fn is_id(id: &str) -> bool {
+    let id = id.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(id);
     let known = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '.';
     id.starts_with(|c: char| c.is_ascii_uppercase())
         && id.ends_with(|c: char| c.is_ascii_digit())
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn reads_rows_of_four_and_of_five_columns() {
-        let text = "# T\n\n| id | what | state | shown by |\n|---|---|:-:|---|\n| S0.1 | a | shown | `a::b`, `cmd:c, d` |\n\
+        let text = "# T\n\n| id | what | state | shown by |\n|---|---|:-:|---|\n| S0.1a | a | shown | `a::b`, `cmd:c, d` |\n\
                     | D3 | fault | answer | later (after issue 7) | |\n";
         let page = parse("p.md", text);
         assert!(page.problems.is_empty(), "{:?}", page.problems);
