@@ -1,9 +1,10 @@
 //! The boundary between the owner of the core and the wire: what a driver is given, and what a stack over a byte
 //! stream has to say. Nothing here decides and nothing here opens a socket.
 
+use crate::{Mail, Meter};
 use peerkeep_core::{
-    Addr, Addrs, Close, ConnRef, ContactRef, Fault, Greeting, PeerKey, Refusal, StackId, Ticket,
-    Time, Violation,
+    Addr, Addrs, Close, ConnRef, ContactRef, Fault, Greeting, PeerKey, Refusal, StackId, Ticket, Time,
+    Violation,
 };
 use std::future::Future;
 use std::time::Duration;
@@ -182,11 +183,7 @@ pub trait Stack: Send + Sync + 'static {
     const ID: StackId;
     /// Secures the stream, exchanges greetings up to the point where the core must decide: the acceptor has read the
     /// hello, the dialler the answer. Deadlines are the caller's.
-    fn meet(
-        &self,
-        io: Io,
-        terms: Terms,
-    ) -> impl Future<Output = Result<(Met, Self::Meeting), MeetError>>;
+    fn meet(&self, io: Io, terms: Terms) -> impl Future<Output = Result<(Met, Self::Meeting), MeetError>>;
 }
 
 /// A conn that was met and waits for the core's word.
@@ -216,16 +213,11 @@ pub use peerkeep_core::End as Ended;
 pub enum Note {
     /// Ask for a sign of life.
     Probe,
-    /// End, saying goodbye within the deadline.
+    /// End, saying goodbye. Whether the link was used meanwhile is checked before: a link need not decline.
     Close {
         /// The reason.
         why: Close,
-        /// Decline (by reporting) if used after this; `Time::NEVER` closes in any case.
-        unless_used_since: Time,
-        /// When the socket is dropped whatever happens.
+        /// When the driver drops the socket whatever happens.
         deadline: Time,
     },
 }
-
-pub use crate::link::{Mail, Meter};
-
