@@ -124,7 +124,9 @@ fn format_check() -> Result<()> {
         if !crate::project::root().join(manifest).exists() {
             continue;
         }
-        run::status(limited_cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
+        let color = if run::plain() { "never" } else { "auto" };
+        let args = ["fmt", "--all", "--check", "--manifest-path", manifest, "--", "--color", color];
+        run::status(limited_cargo().args(args))?;
     }
     Ok(())
 }
