@@ -1,1 +1,33 @@
-//! peerkeep.
+//! Peerkeep as a library: a node that keeps peers connected, and can say why one is or is not.
+//!
+//! This crate joins the deciding core, the network and the mesh to what programs hold: [`Node`], its events and status,
+//! its settings, identity and store. It decides nothing about connections (that is `peerkeep-core`), speaks no wire
+//! format (the stacks do) and has no command line (the daemon does).
+//!
+//! Crate map: `address` and `id` read what people type; `settings` reads the one TOML file; `identity` keeps the key;
+//! `store` keeps peers, bans and history in SQLite; `status`, `words` and `project` are what a node tells; `node`,
+//! `builder` and `events` are the node itself.
+
+mod address;
+mod hex;
+mod id;
+mod project;
+mod status;
+mod time;
+mod words;
+
+pub use address::{
+    AddressError, DEFAULT_PORT, NameKind, PeerAddress, Place, multiaddr_of, parse_target, print_target,
+};
+pub use id::PeerId;
+pub use multiaddr::Multiaddr;
+pub use peerkeep_core::{PeerKey, Target};
+pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
+pub use status::{
+    AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
+    ErrorStatus, Event, EventKind, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
+};
+pub use time::Timestamp;
+pub use words::{
+    AddressSource, CloseReason, ErrorKind, LimitName, Misbehaviour, Stack, StepName,
+};

@@ -1,0 +1,527 @@
+//! What a node tells about itself and its peers: plain values that serialise as they are (the daemon's API sends them
+//! unchanged). Optional fields are left out of the JSON when unknown. No key material, secret or payload is in any.
+
+use crate::{
+    AddressSource, CloseReason, ConnectionState, ErrorKind, LimitName, LinkStatus, Misbehaviour, PeerId,
+    SixState, Stack, StepName, ThreeState, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where a peer stands. One word of the core's; the projections to the documents' words are in [`crate::Facets`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Known; nothing is going on.
+    Idle,
+    /// A dial is due and waits for a limit.
+    Queued,
+    /// Waiting for the next attempt, or for the other side to dial.
+    Waiting,
+    /// An attempt is being made.
+    Dialing,
+    /// Connected.
+    Connected,
+    /// The attempts are used up.
+    GaveUp,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Looking up names.
+    Resolving,
+    /// Opening, securing, greeting, outbound.
+    Dialing,
+    /// Securing and greeting, inbound.
+    Arriving,
+    /// Inbound, held while our own dial is pending.
+    Held,
+    /// Identified and offered; the confirm is awaited.
+    Offered,
+    /// Carries data.
+    Up,
+    /// Being told why it is refused.
+    Refusing,
+    /// Being closed.
+    Closing,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// They did.
+    Inbound,
+    /// We did.
+    Outbound,
+}
+
+/// An address and where it came from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// As a multiaddress, without the peer's id.
+    pub address: String,
+    /// Says who.
+    pub source: AddressSource,
+}
+
+/// What went wrong last: typed, and as a sentence.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ErrorStatus {
+    /// What kind of thing.
+    pub kind: ErrorKind,
+    /// At which step.
+    pub step: StepName,
+    /// The operating system's or stack's number; 0 when there is none.
+    pub detail: u32,
+    /// One sentence, with the operating system's reason where there is one.
+    pub text: String,
+}
+
+/// One connection of a peer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ConnStatus {
+    /// Its handle in logs and events, such as `#12.3`.
+    pub conn: String,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Who opened it.
+    pub direction: Direction,
+    /// When it began (outbound: the dial; inbound: the accept).
+    pub began_at: Timestamp,
+    /// When it was agreed by both sides.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connected_at: Option<Timestamp>,
+    /// The other end, as `ip:port`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remote: Option<String>,
+    /// Our end, as `ip:port`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub local: Option<String>,
+    /// Smoothed round trip in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rtt_ms: Option<f64>,
+    /// Open application channels.
+    pub channels: u32,
+}
+
+/// All about one peer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Who.
+    pub id: PeerId,
+    /// The stacks it is known on.
+    pub stacks: Vec<Stack>,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<Timestamp>,
+    /// Kept connected until unwanted.
+    pub wanted: bool,
+    /// Its connection is kept however idle it is.
+    pub held: bool,
+    /// Whether a ban applies to its key.
+    pub banned: bool,
+    /// Whether its key was taken from its first answer instead of being named.
+    pub trusted_on_first_use: bool,
+    /// Where it can be reached, best first.
+    pub addresses: Vec<AddressStatus>,
+    /// The connection that matters: the one that is up, else the newest.
+    #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
+    pub link: Option<ConnStatus>,
+    /// How long it has been connected, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age_seconds: Option<u64>,
+    /// Attempts used in the current series.
+    pub attempts: u32,
+    /// Attempts in a series; 0 when it is never given up.
+    pub max_attempts: u32,
+    /// Until the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_retry_in_ms: Option<u64>,
+    /// What failed last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_error: Option<ErrorStatus>,
+    /// How the last connection ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_close: Option<CloseReason>,
+    /// What it calls its program; escaped, at most 128 bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent: Option<String>,
+    /// The same in the four documents' words.
+    pub states: States,
+}
+
+/// A peer's state in the words of documents 000, 001, 002 and 004.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct States {
+    /// Document 000's four.
+    pub connection: ConnectionState,
+    /// Document 001's connection status.
+    pub link: LinkStatus,
+    /// Document 002's six.
+    pub actor: SixState,
+    /// Document 004's three; nothing when it has none for this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lan: Option<ThreeState>,
+}
+
+/// Why a peer is, or is not, connected. The reason is the one the code used.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Why {
+    /// Who.
+    pub id: PeerId,
+    /// Where it stands.
+    pub standing: Standing,
+    /// One plain sentence.
+    pub summary: String,
+    /// The typed reason.
+    pub reason: Reason,
+    /// When that reason passes by itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<Timestamp>,
+    /// The same from now, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until_in_ms: Option<u64>,
+    /// What would change it: something to do, or to wait for.
+    pub remedy: String,
+    /// What failed last, when something did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_error: Option<ErrorStatus>,
+}
+
+/// The typed answer of `why`, and the reason of a refused command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reason {
+    /// It is connected.
+    Connected,
+    /// An attempt is under way.
+    InProgress,
+    /// Nothing stands against it: it is due now.
+    Due,
+    /// It is this node itself.
+    Myself,
+    /// Nobody by that name is known.
+    Unknown,
+    /// It is banned.
+    Banned,
+    /// The node is shutting down.
+    Draining,
+    /// The attempts are used up.
+    GaveUp,
+    /// There is no address that may be dialled.
+    NoAddress,
+    /// Nobody wants it connected.
+    Unwanted,
+    /// The command does not fit where the peer stands.
+    NotNow,
+    /// It is connected, or being connected, already.
+    AlreadyConnected,
+    /// The other side is expected to dial first.
+    TheirTurn,
+    /// Waiting before the next attempt.
+    Backoff,
+    /// This machine has no network.
+    Offline,
+    /// A limit is reached.
+    Full {
+        /// Which.
+        limit: LimitName,
+    },
+    /// The ban's subnet is too wide or malformed.
+    BadTarget,
+    /// The configuration does not hold together.
+    BadConfig,
+    /// The greeting was older than what was known.
+    Stale,
+}
+
+/// The node itself.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Our identity.
+    pub id: PeerId,
+    /// Where others reach us, in the form `connect` takes.
+    pub addresses: Vec<String>,
+    /// This program's version.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// When the node started.
+    pub started_at: Timestamp,
+    /// How long ago, in seconds.
+    pub uptime_seconds: u64,
+    /// The boot epoch of this start.
+    pub boot_epoch: u64,
+    /// How it is decided who may join.
+    pub admission: Admission,
+    /// How many of what.
+    pub counts: Counts,
+    /// Totals since the start.
+    pub totals: Totals,
+    /// What is wrong with the node itself, if anything.
+    pub health: Vec<Ailment>,
+    /// Whether it is going down.
+    pub draining: bool,
+}
+
+/// How it is decided who may join.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Admission {
+    /// Whoever proves the network secret.
+    Secret,
+    /// Whoever is on the allow-list.
+    AllowList,
+    /// Both are asked for.
+    SecretAndAllowList,
+    /// Loopback only.
+    Loopback,
+    /// Anybody: the operator said so.
+    Open,
+}
+
+/// How many there are now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Known peers.
+    pub known: u32,
+    /// Wanted ones.
+    pub wanted: u32,
+    /// Connected ones.
+    pub connected: u32,
+    /// Connections that hold a slot, inbound.
+    pub inbound: u32,
+    /// The same, outbound.
+    pub outbound: u32,
+    /// Of all, those not up yet.
+    pub pending: u32,
+    /// Bans in force.
+    pub bans: u32,
+    /// Given up.
+    pub gave_up: u32,
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Attempts begun.
+    pub dials: u64,
+    /// Connections agreed.
+    pub connected: u64,
+    /// Connections lost or closed.
+    pub lost: u64,
+    /// Attempts failed.
+    pub failed: u64,
+    /// Of those, handshakes: the connection was opened and not agreed.
+    pub handshake_failures: u64,
+    /// Peers given up.
+    pub gave_up: u64,
+    /// Acts of misbehaviour.
+    pub violations: u64,
+    /// Inbound connections refused or dropped unseen.
+    pub refused: u64,
+    /// Events that slow readers missed.
+    pub events_missed: u64,
+}
+
+/// Something wrong with the node itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ailment {
+    /// Which part: `store`, `journal`, `listener`, `network`.
+    pub part: String,
+    /// What is wrong, as a sentence.
+    pub text: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A ban in force.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BanStatus {
+    /// A peer id, an IP address or a subnet in CIDR form.
+    pub target: BanTarget,
+    /// When it ends; nothing when it has to be lifted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<Timestamp>,
+    /// The same from now, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remaining_seconds: Option<u64>,
+    /// Why.
+    pub reason: BanReason,
+}
+
+/// What a ban names, as people write it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BanTarget(pub String);
+
+/// Where a ban came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BanReason {
+    /// A person or program asked for it.
+    Operator,
+    /// The peer misbehaved.
+    Misbehaviour,
+}
+
+/// Something that happened, in the order it happened.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up by one per event of this start; gaps were missed.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub what: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A peer became known.
+    Discovered {
+        /// Who.
+        peer: PeerId,
+    },
+    /// An attempt began.
+    Dialing {
+        /// Whom.
+        peer: PeerId,
+        /// Which connection.
+        conn: String,
+        /// Its number in the series, from 1.
+        attempt: u32,
+        /// Attempts in the series; 0 when unlimited.
+        max_attempts: u32,
+    },
+    /// Both sides agreed on a connection.
+    Connected {
+        /// With whom.
+        peer: PeerId,
+        /// Which connection.
+        conn: String,
+        /// Who opened it.
+        direction: Direction,
+        /// The other end.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        remote: Option<String>,
+        /// From the first act to the agreement, in milliseconds.
+        took_ms: u64,
+    },
+    /// A connection is over.
+    Lost {
+        /// With whom.
+        peer: PeerId,
+        /// Which connection.
+        conn: String,
+        /// Why.
+        reason: CloseReason,
+        /// How long it was up, in milliseconds.
+        age_ms: u64,
+        /// What failed, when something did.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        error: Option<ErrorStatus>,
+    },
+    /// An attempt failed.
+    Failed {
+        /// With whom.
+        peer: PeerId,
+        /// Which connection.
+        conn: String,
+        /// What.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        error: Option<ErrorStatus>,
+        /// Attempts used.
+        attempts: u32,
+        /// Attempts in the series; 0 when unlimited.
+        max_attempts: u32,
+        /// Until the next one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        next_retry_in_ms: Option<u64>,
+    },
+    /// The attempts are used up.
+    GaveUp {
+        /// With whom.
+        peer: PeerId,
+    },
+    /// A peer misbehaved.
+    Violated {
+        /// Who.
+        peer: PeerId,
+        /// How.
+        what: Misbehaviour,
+    },
+    /// A ban was set.
+    Banned {
+        /// What.
+        target: BanTarget,
+    },
+    /// A ban was lifted or has expired.
+    Unbanned {
+        /// What.
+        target: BanTarget,
+    },
+    /// The route changed.
+    Routed {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// Two machines seem to use one identity.
+    CloneSuspected {
+        /// Whose.
+        peer: PeerId,
+    },
+    /// A part of the node works less than fully.
+    Ailing {
+        /// What is wrong.
+        ailment: Ailment,
+    },
+    /// A part of the node works fully again.
+    Recovered {
+        /// Which.
+        part: String,
+    },
+    /// The configuration was taken.
+    Configured,
+    /// The node is going down.
+    ShuttingDown,
+    /// The reader was too slow: so many events were left out here.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+}
+
+impl EventKind {
+    /// The peer it is about.
+    pub fn peer(&self) -> Option<&PeerId> {
+        use EventKind::*;
+        match self {
+            Discovered { peer }
+            | Dialing { peer, .. }
+            | Connected { peer, .. }
+            | Lost { peer, .. }
+            | Failed { peer, .. }
+            | GaveUp { peer }
+            | Violated { peer, .. }
+            | Routed { peer }
+            | CloneSuspected { peer } => Some(peer),
+            Banned { .. } | Unbanned { .. } | Ailing { .. } | Recovered { .. } | Configured
+            | ShuttingDown | Lagged { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for BanTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
