@@ -5,12 +5,26 @@
 //! What it deliberately does not do: decide (that is the core's), speak a protocol (that is a stack's), or keep peers
 //! (that is the library's store).
 
+mod attendant;
 mod clock;
+mod connect;
+mod counters;
+mod directory;
 mod facts;
 mod link;
+mod listener;
+mod shard;
 mod stack;
+mod stream_driver;
+mod tcp;
 
 pub use clock::Clock;
+pub use counters::{Count, Counters, FAULT_KINDS, VIOLATIONS};
+pub use directory::{Directory, Entry};
 pub use facts::{Facts, SOFT_LIMIT};
 pub use link::{Bytes, Mail, Meter, Post};
+pub use listener::{ListenError, Listener, MAX_UNDECIDED, Serving, Tickets};
+pub use shard::Shards;
 pub use stack::{Driver, Ended, Io, Link, MeetError, Meeting, Met, Note, Order, Role, Stack, Terms, Verdict};
+pub use stream_driver::{HandleOf, StreamDriver, StreamOptions, Surroundings};
+pub use tcp::{TcpOptions, io_fault};

@@ -3,8 +3,7 @@
 
 use crate::{Mail, Meter};
 use peerkeep_core::{
-    Addr, Addrs, Close, ConnRef, ContactRef, Fault, Greeting, PeerKey, Refusal, StackId, Ticket, Time,
-    Violation,
+    Addr, Addrs, Close, ConnRef, Fault, Greeting, PeerKey, Refusal, StackId, Ticket, Time, Violation,
 };
 use std::future::Future;
 use std::time::Duration;
@@ -13,15 +12,6 @@ use tokio::net::TcpStream;
 /// An effect with its references expanded by the owner task before the next step. Times are the core's.
 #[derive(Debug, Clone)]
 pub enum Order {
-    /// Look up the contact's names; answer `Fact::Resolved`.
-    Resolve {
-        /// The attempt.
-        conn: ConnRef,
-        /// Whose names.
-        contact: ContactRef,
-        /// Give up then.
-        deadline: Time,
-    },
     /// Connect to one of the addresses, greet, and report `Met`, `Missed`, `Declined`, `Gone`.
     Dial {
         /// The attempt.

@@ -1,0 +1,305 @@
+//! What a shard does for the conns of one stack: dials, lets greet, waits for the core's word, runs links, and says
+//! exactly once of each that it is gone, whether it ended, failed, was cancelled or panicked. It decides nothing.
+
+use crate::connect::connect_any;
+use crate::directory::Entry as Listed;
+use crate::link::Desk;
+use crate::stream_driver::{HandleOf, Mailbox, StreamOptions, Surroundings, Task};
+use crate::tcp::io_fault;
+use crate::{Directory, Io, Link, MeetError, Meeting, Met, Order, Post, Role, Stack, Terms, Verdict};
+use peerkeep_core::{
+    Addr, Addrs, Close, ConnRef, End, Fact, Fault, FaultKind, Greeting, PeerKey, Source, Step, Time, Who,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{sleep_until, timeout_at};
+
+/// One per stack and shard.
+pub(crate) struct Attendant<S: Stack> {
+    stack: Arc<S>,
+    options: StreamOptions,
+    around: Surroundings,
+    directory: Directory<HandleOf<S>>,
+    desk: Rc<Desk>,
+    /// By row: the core uses a row again only after the `Gone` of its last conn.
+    conns: RefCell<HashMap<u32, Entry>>,
+}
+
+struct Entry {
+    post: Post,
+    task: Option<AbortHandle>,
+    is_up: bool,
+    was_asked: bool,
+}
+
+impl<S: Stack> Attendant<S> {
+    pub(crate) fn new(
+        stack: Arc<S>,
+        options: StreamOptions,
+        around: Surroundings,
+        directory: Directory<HandleOf<S>>,
+    ) -> Rc<Attendant<S>> {
+        let desk = Rc::new(Desk::new(around.facts.clone()));
+        Rc::new(Attendant { stack, options, around, directory, desk, conns: RefCell::default() })
+    }
+
+    /// Carries out orders for ever.
+    pub(crate) fn run(self: Rc<Self>, mailbox: Arc<Mailbox>) -> impl Future<Output = ()> {
+        let desk = self.desk.clone();
+        spawn_local(async move { desk.run().await });
+        async move {
+            let mut batch = Vec::new();
+            loop {
+                mailbox.take(&mut batch).await;
+                for task in batch.drain(..) {
+                    self.handle(task);
+                }
+            }
+        }
+    }
+
+    fn handle(self: &Rc<Self>, task: Task) {
+        match task {
+            Task::Attend { conn, socket, remote, deadline } => {
+                self.begin(conn, deadline, |this, guard| this.answer(guard, socket, remote));
+            }
+            Task::Do(Order::Dial { conn, expect, addrs, greeting, deadline }) => {
+                self.around.counters.dials.add_one();
+                self.begin(conn, deadline, |this, guard| this.dial(guard, expect, addrs, greeting));
+            }
+            Task::Do(Order::Admit { conn, greeting }) => self.decide(conn, Verdict::Admit { greeting }),
+            Task::Do(Order::Turn { conn, why, retry_after }) => {
+                if let Some(entry) = self.conns.borrow_mut().get_mut(&conn.row) {
+                    entry.was_asked |= entry.post.conn() == conn;
+                }
+                self.decide(conn, Verdict::Turn { why, retry_after });
+            }
+            Task::Do(Order::Probe { conn }) => self.with_post(conn, Post::probe),
+            Task::Do(Order::Close { conn, why, unless_used_since, deadline }) => {
+                self.close(conn, why, unless_used_since, deadline);
+            }
+            Task::Do(Order::Accept { .. } | Order::Refuse { .. }) => {}
+        }
+    }
+
+    /// Starts the task of a conn. Its guard exists before anything can fail.
+    fn begin<F>(self: &Rc<Self>, conn: ConnRef, deadline: Time, make: impl FnOnce(Rc<Self>, Guard<S>) -> F)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let post = Post::new(conn, self.around.clock, self.desk.clone());
+        let entry = Entry { post: post.clone(), task: None, is_up: false, was_asked: false };
+        self.conns.borrow_mut().insert(conn.row, entry);
+        let guard = Guard {
+            attendant: self.clone(),
+            post,
+            deadline,
+            step: Cell::new(Step::Connect),
+            listed: None,
+            end: None,
+        };
+        let task = spawn_local(make(self.clone(), guard)).abort_handle();
+        self.set_task(conn, task);
+    }
+
+    fn set_task(&self, conn: ConnRef, task: AbortHandle) {
+        if let Some(entry) = self.conns.borrow_mut().get_mut(&conn.row) {
+            entry.task = Some(task);
+        }
+    }
+
+    fn with_post(&self, conn: ConnRef, act: impl FnOnce(&Post)) {
+        if let Some(entry) = self.conns.borrow().get(&conn.row)
+            && entry.post.conn() == conn
+        {
+            act(&entry.post);
+        }
+    }
+
+    fn decide(&self, conn: ConnRef, verdict: Verdict) {
+        self.with_post(conn, |post| post.decide(verdict));
+    }
+
+    fn close(&self, conn: ConnRef, why: Close, unless_used_since: Time, deadline: Time) {
+        let mut conns = self.conns.borrow_mut();
+        let Some(entry) = conns.get_mut(&conn.row).filter(|entry| entry.post.conn() == conn) else { return };
+        if entry.is_up {
+            // NEVER is later than any use, so such a close is never declined.
+            if entry.post.report().used_at > unless_used_since {
+                entry.post.report_now();
+                return;
+            }
+            entry.was_asked = true;
+            entry.post.close(why, deadline);
+            return;
+        }
+        entry.was_asked = true;
+        if let Some(task) = &entry.task {
+            task.abort();
+        }
+    }
+
+    async fn dial(
+        self: Rc<Self>,
+        mut guard: Guard<S>,
+        expect: Option<PeerKey>,
+        addrs: Addrs,
+        greeting: Greeting,
+    ) {
+        let conn = guard.conn();
+        let deadline = self.around.clock.instant(guard.deadline);
+        let (facts, counters) = (&self.around.facts, &self.around.counters);
+        let missed = |addr: Addr, fault: Fault| {
+            counters.missed.add_one();
+            tracing::debug!(%conn, %addr, ?fault, "an address failed");
+            facts.saw(Fact::Missed { conn, addr, fault });
+        };
+        let race = connect_any(&addrs, &self.options.tcp, self.options.stagger, self.around.clock, missed);
+        let connected = timeout_at(deadline, Box::pin(race)).await;
+        let (stream, at) = match connected {
+            Ok(Ok(won)) => won,
+            Ok(Err(fault)) => return guard.end(End::Fault(fault)),
+            Err(_elapsed) => return guard.end_by_timeout(),
+        };
+        let terms = Terms { role: Role::Dialler, expect, greeting, remote: at };
+        self.greet(guard, Io::Tcp(stream), terms).await;
+    }
+
+    async fn answer(self: Rc<Self>, mut guard: Guard<S>, socket: TcpStream, remote: Addr) {
+        let stream = match self.options.tcp.adopt(socket) {
+            Ok(stream) => stream,
+            Err(error) => return guard.end(End::Fault(io_fault(Step::Connect, &error))),
+        };
+        let terms = Terms { role: Role::Acceptor, expect: None, greeting: Greeting::default(), remote };
+        self.greet(guard, Io::Tcp(stream), terms).await;
+    }
+
+    /// From a connected stream to a link, then hands over to a task of its own: the handshake's memory, much larger
+    /// than a link's, is freed with this one.
+    async fn greet(self: Rc<Self>, mut guard: Guard<S>, io: Io, terms: Terms) {
+        let deadline = self.around.clock.instant(guard.deadline);
+        match timeout_at(deadline, self.agree(&guard, io, terms)).await {
+            Ok(Ok((key, link))) => self.go_live(guard, key, link),
+            Ok(Err(error)) => self.handshake_failed(&mut guard, error),
+            Err(_elapsed) => guard.end_by_timeout(),
+        }
+    }
+
+    async fn agree(
+        &self,
+        guard: &Guard<S>,
+        io: Io,
+        terms: Terms,
+    ) -> Result<(PeerKey, <S::Meeting as Meeting>::Link), MeetError> {
+        let (conn, at, facts) = (guard.conn(), terms.remote, &self.around.facts);
+        guard.step.set(Step::Secure);
+        let (Met { key, greeting, listen }, meeting) = self.stack.meet(io, terms).await?;
+        guard.step.set(Step::Hello);
+        facts.saw(Fact::Met { conn, key, at, greeting });
+        if !listen.is_empty() {
+            let who = Who { stack: S::ID, key };
+            facts.saw(Fact::Learned { who, addrs: listen, source: Source::Told });
+        }
+        let verdict = guard.post.verdict().await;
+        let link = meeting.settle(verdict).await?;
+        Ok((key, link))
+    }
+
+    fn handshake_failed(&self, guard: &mut Guard<S>, error: MeetError) {
+        let conn = guard.conn();
+        match error {
+            MeetError::Fault(fault) => guard.end(End::Fault(fault)),
+            MeetError::Violation(what) => guard.end(End::Violation(what)),
+            MeetError::Declined { key, reason, retry_after, newer_epoch } => {
+                let reason = reason.escape_debug();
+                tracing::info!(%conn, %reason, ?retry_after, "they refused us");
+                self.around.facts.saw(Fact::Declined { conn, key, retry_after, newer_epoch });
+                guard.end(End::Fault(Fault::new(Step::Hello, FaultKind::Declined)));
+            }
+        }
+    }
+
+    fn go_live(self: &Rc<Self>, mut guard: Guard<S>, key: PeerKey, link: <S::Meeting as Meeting>::Link) {
+        let conn = guard.conn();
+        {
+            let mut conns = self.conns.borrow_mut();
+            let Some(entry) = conns.get_mut(&conn.row) else { return };
+            if entry.was_asked {
+                // Turned, yet the stack made a link of it; or closed in the same turn. It never was up.
+                return;
+            }
+            entry.is_up = true;
+        }
+        let (post, mail, meter) = guard.post.clone().open();
+        // Listed before it is told, so that who hears of it can use it.
+        self.directory.insert(key, Listed { conn, handle: link.handle(), bytes: post.bytes() });
+        guard.listed = Some(key);
+        self.around.counters.ready.add_one();
+        self.around.facts.saw(Fact::Ready { conn });
+        let clock = self.around.clock;
+        let task = spawn_local(async move {
+            let end = tokio::select! {
+                biased;
+                end = link.run(mail, meter) => end,
+                () = async { sleep_until(clock.instant(post.doom().await)).await } => End::Asked,
+            };
+            guard.end(end);
+        });
+        self.set_task(conn, task.abort_handle());
+    }
+}
+
+/// Says `Gone`, once, when it is dropped: the task owns it, so no way out of the task avoids it.
+struct Guard<S: Stack> {
+    attendant: Rc<Attendant<S>>,
+    post: Post,
+    deadline: Time,
+    step: Cell<Step>,
+    listed: Option<PeerKey>,
+    end: Option<End>,
+}
+
+impl<S: Stack> Guard<S> {
+    fn conn(&self) -> ConnRef {
+        self.post.conn()
+    }
+
+    fn end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    fn end_by_timeout(&mut self) {
+        self.end(End::Fault(Fault::new(self.step.get(), FaultKind::Timeout)));
+    }
+}
+
+impl<S: Stack> Drop for Guard<S> {
+    fn drop(&mut self) {
+        let Attendant { around, conns, directory, .. } = &*self.attendant;
+        let conn = self.post.conn();
+        let entry = conns.borrow_mut().remove(&conn.row);
+        let was_asked = entry.is_none_or(|entry| entry.was_asked);
+        let end = if std::thread::panicking() {
+            around.counters.panics.add_one();
+            tracing::error!(%conn, "a link task panicked; its connection is closed");
+            End::Fault(Fault::new(Step::Live, FaultKind::Panic))
+        } else if was_asked {
+            End::Asked
+        } else {
+            // Without an end the executor itself was stopped.
+            self.end.unwrap_or(End::Asked)
+        };
+        match self.listed {
+            Some(key) => directory.remove(&key, conn),
+            None => around.counters.handshake_ended(&end),
+        }
+        around.counters.gone.add_one();
+        self.post.silence();
+        around.facts.saw(Fact::Gone { conn, end });
+    }
+}

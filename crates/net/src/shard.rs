@@ -1,0 +1,121 @@
+//! Shards: threads that each run one single-threaded executor for link tasks, so that sockets, handshakes and frames
+//! never share a core lock or a thread with the owner. A shard runs what it is given and knows nothing about links.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+/// The shards of a node. Dropping them ends every task on them and waits for the threads.
+#[derive(Debug)]
+pub struct Shards(Vec<Shard>);
+
+#[derive(Debug)]
+struct Shard {
+    board: Arc<Board>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Board {
+    posted: Mutex<Posted>,
+    ready: Notify,
+}
+
+#[derive(Default)]
+struct Posted {
+    jobs: Vec<Job>,
+    must_stop: bool,
+}
+
+/// Makes, on the shard, a future that need not be `Send`.
+type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+impl Shards {
+    /// Starts `count` threads, at least one. Four handshakes a millisecond fit on one; half the cores is plenty.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread or no poller.
+    pub fn start(count: usize) -> io::Result<Shards> {
+        (0..count.max(1)).map(Shard::start).collect::<io::Result<Vec<_>>>().map(Shards)
+    }
+
+    /// As many as suit this machine: half its cores.
+    pub fn fitting_count() -> usize {
+        std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Runs a job on one of them, for as long as it likes. Meant for one attendant per stack, not for links.
+    pub(crate) fn spawn<F>(&self, index: usize, make: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let shard = &self.0[index % self.0.len()];
+        shard.board.lock().jobs.push(Box::new(move || Box::pin(make())));
+        shard.board.ready.notify_one();
+    }
+}
+
+impl Shard {
+    fn start(index: usize) -> io::Result<Shard> {
+        let board = Arc::new(Board::default());
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let its_board = board.clone();
+        let thread = std::thread::Builder::new().name(format!("peerkeep-link-{index}")).spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, its_board.serve());
+            // The tasks go before the runtime, so that their sockets can still deregister.
+            drop(local);
+        })?;
+        Ok(Shard { board, thread: Some(thread) })
+    }
+}
+
+impl Board {
+    async fn serve(&self) {
+        loop {
+            self.ready.notified().await;
+            let posted = std::mem::take(&mut *self.lock());
+            if posted.must_stop {
+                return;
+            }
+            for job in posted.jobs {
+                tokio::task::spawn_local(job());
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        for shard in &self.0 {
+            shard.board.lock().must_stop = true;
+            shard.board.ready.notify_one();
+        }
+        for shard in &mut self.0 {
+            if let Some(thread) = shard.thread.take() {
+                // A panic there is counted where it happened.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Board")
+    }
+}
