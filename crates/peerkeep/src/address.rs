@@ -32,7 +32,9 @@ pub enum AddressError {
     #[error("this is not a multiaddress such as /ip4/192.0.2.1/tcp/7330/p2p/12D3KooW…")]
     Multiaddr,
     /// A multiaddress of a kind this program does not dial.
-    #[error("this program does not dial addresses with {0}; it takes /ip4, /ip6, /dns, /dns4 or /dns6, then /tcp")]
+    #[error(
+        "this program does not dial addresses with {0}; it takes /ip4, /ip6, /dns, /dns4 or /dns6, then /tcp"
+    )]
     Unsupported(&'static str),
     /// Neither of the forms.
     #[error("this is neither a multiaddress, nor host:port, nor a peer id")]

@@ -178,7 +178,8 @@ fn tagged(kind: &str, rest: &str) -> Result<PeerId, AddressError> {
             Ok(PeerId(PeerKey { kind: KeyKind::X25519, bytes }))
         }
         "address" => {
-            let (socket, kind) = rest.rsplit_once('/').ok_or(AddressError::Id("no kind after the address"))?;
+            let (socket, kind) =
+                rest.rsplit_once('/').ok_or(AddressError::Id("no kind after the address"))?;
             let kind = match kind {
                 "tcp" => peerkeep_core::AddrKind::Tcp,
                 "quic" => peerkeep_core::AddrKind::Quic,

@@ -9,25 +9,34 @@
 //! `builder` and `events` are the node itself.
 
 mod address;
+mod error;
 mod hex;
 mod id;
+mod identity;
+mod node;
 mod project;
+mod settings;
 mod status;
+mod store;
 mod time;
+mod why;
 mod words;
 
 pub use address::{
     AddressError, DEFAULT_PORT, NameKind, PeerAddress, Place, multiaddr_of, parse_target, print_target,
 };
+pub use error::{Answer, ChannelError, CommandError, Outcome, PlaceError, Sent, StartError};
 pub use id::PeerId;
+pub use identity::{IDENTITY_FILE, Identity, IdentityError};
 pub use multiaddr::Multiaddr;
+pub use node::{Builder, Channel, EventStream, Incoming, Message, Messages, Node};
 pub use peerkeep_core::{PeerKey, Target};
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
+pub use settings::{Mistake, Settings, SettingsError};
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
     ErrorStatus, Event, EventKind, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
 };
+pub use store::StoreError;
 pub use time::Timestamp;
-pub use words::{
-    AddressSource, CloseReason, ErrorKind, LimitName, Misbehaviour, Stack, StepName,
-};
+pub use words::{AddressSource, CloseReason, ErrorKind, LimitName, Misbehaviour, Stack, StepName};

@@ -135,17 +135,14 @@ impl Facets {
         use FourState::*;
         match (self.stage, self.standing) {
             (Some(Stage::Up), _) => Connected,
-            (
-                Some(Stage::Resolving | Stage::Dialing | Stage::Arriving | Stage::Held | Stage::Offered),
-                _,
-            ) => Connecting,
+            (Some(Stage::Resolving | Stage::Dialing | Stage::Arriving | Stage::Held | Stage::Offered), _) => {
+                Connecting
+            }
             (Some(Stage::Refusing | Stage::Closing) | None, standing) => match standing {
                 Standing::GaveUp => ConnectionFailed,
                 Standing::Queued | Standing::Waiting if self.failed => ConnectionFailed,
                 Standing::Dialing => Connecting,
-                Standing::Idle | Standing::Queued | Standing::Waiting | Standing::Connected => {
-                    Disconnected
-                }
+                Standing::Idle | Standing::Queued | Standing::Waiting | Standing::Connected => Disconnected,
             },
         }
     }
@@ -155,7 +152,9 @@ impl Facets {
         match self.stage {
             Some(Stage::Up) if self.degraded => LinkStatus::Degraded,
             Some(Stage::Up) => LinkStatus::Active,
-            Some(Stage::Refusing) => LinkStatus::Disconnecting(self.closing.unwrap_or(CloseReason::Resources)),
+            Some(Stage::Refusing) => {
+                LinkStatus::Disconnecting(self.closing.unwrap_or(CloseReason::Resources))
+            }
             Some(Stage::Closing) => LinkStatus::Disconnecting(self.closing.unwrap_or(CloseReason::Requested)),
             Some(Stage::Resolving | Stage::Dialing | Stage::Arriving | Stage::Held | Stage::Offered) => {
                 LinkStatus::Connecting

@@ -514,8 +514,13 @@ impl EventKind {
             | Violated { peer, .. }
             | Routed { peer }
             | CloneSuspected { peer } => Some(peer),
-            Banned { .. } | Unbanned { .. } | Ailing { .. } | Recovered { .. } | Configured
-            | ShuttingDown | Lagged { .. } => None,
+            Banned { .. }
+            | Unbanned { .. }
+            | Ailing { .. }
+            | Recovered { .. }
+            | Configured
+            | ShuttingDown
+            | Lagged { .. } => None,
         }
     }
 }

@@ -1,0 +1,5 @@
+//! What a node remembers between starts: peers, bans and history, in one SQLite file.
+
+mod error;
+
+pub use error::StoreError;
