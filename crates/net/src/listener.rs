@@ -7,11 +7,10 @@ use peerkeep_core::{Addr, Fact, StackId, Ticket};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -107,7 +106,7 @@ pub enum ListenError {
 /// A bound TCP port, not accepting yet.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    socket: std::net::TcpListener,
     local: SocketAddr,
 }
 
@@ -135,7 +134,7 @@ impl Listener {
             options.set_buffers(&SockRef::from(&socket))?;
             socket.bind(&addr.into())?;
             socket.listen(BACKLOG)?;
-            let socket = TcpListener::from(socket);
+            let socket = std::net::TcpListener::from(socket);
             Ok(Listener { local: socket.local_addr()?, socket })
         };
         open().map_err(|error| match error.kind() {
@@ -157,7 +156,7 @@ impl Listener {
     /// When the socket cannot be watched.
     pub fn serve(self, tickets: Tickets, facts: Facts, counters: Arc<Counters>) -> io::Result<Serving> {
         let local = self.local;
-        let socket = AsyncFd::register_with_interest(self.socket, Interest::READABLE)?;
+        let socket = TcpListener::from_std(self.socket)?;
         let away = Away { count: 0, told_at: None };
         let acceptor = Acceptor { socket, local, tickets, facts, counters, away };
         Ok(Serving { local, task: tokio::spawn(acceptor.run()) })
@@ -187,12 +186,17 @@ impl Drop for Serving {
 }
 
 struct Acceptor {
-    socket: AsyncFd<TcpListener>,
+    socket: TcpListener,
     local: SocketAddr,
     tickets: Tickets,
     facts: Facts,
     counters: Arc<Counters>,
     away: Away,
+}
+
+/// Takes a socket off this thread's poller: a shard will serve it.
+fn detach((stream, remote): (tokio::net::TcpStream, SocketAddr)) -> io::Result<(TcpStream, SocketAddr)> {
+    Ok((stream.into_std()?, remote))
 }
 
 /// Arrivals dropped and not told yet.
@@ -213,7 +217,7 @@ impl Acceptor {
         loop {
             let due = self.away.due();
             let accepted = tokio::select! {
-                accepted = self.socket.async_io(Interest::READABLE, TcpListener::accept) => accepted,
+                accepted = self.socket.accept() => accepted.and_then(detach),
                 () = until(due) => {
                     self.away.tell(&self.facts);
                     continue;

@@ -1,0 +1,188 @@
+//! Names of contacts: the core knows addresses only, so hosts to look up are kept and resolved here. Bounded in
+//! contacts, names and concurrent lookups. It does not choose between what it finds; the core does.
+
+use crate::Facts;
+use peerkeep_core::{Addr, Addrs, ConnRef, End, Fact, Who};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+/// A host name and a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// The host, at most 253 bytes.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Contacts that may have names; further ones are refused.
+pub const MAX_NAMED: usize = 10_000;
+
+/// Names kept for one contact.
+pub const MAX_NAMES: usize = 4;
+
+/// Which contact has which names. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Names(Arc<Mutex<HashMap<Who, Vec<Name>>>>);
+
+/// The names were not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadName {
+    /// A host is empty or longer than 253 bytes.
+    #[error("a host name has 1 to 253 bytes")]
+    Host,
+    /// [`MAX_NAMED`] contacts have names already.
+    #[error("too many contacts with host names")]
+    Full,
+}
+
+impl Names {
+    /// Sets a contact's names, the first [`MAX_NAMES`] of them; none forgets the contact.
+    ///
+    /// # Errors
+    /// See [`BadName`]; nothing changed then.
+    pub fn set(&self, who: Who, mut names: Vec<Name>) -> Result<(), BadName> {
+        if names.iter().any(|name| name.host.is_empty() || name.host.len() > 253) {
+            return Err(BadName::Host);
+        }
+        names.truncate(MAX_NAMES);
+        let mut table = self.lock();
+        if names.is_empty() {
+            table.remove(&who);
+        } else if table.len() >= MAX_NAMED && !table.contains_key(&who) {
+            return Err(BadName::Full);
+        } else {
+            table.insert(who, names);
+        }
+        Ok(())
+    }
+
+    /// A contact's names.
+    pub fn of(&self, who: &Who) -> Vec<Name> {
+        self.lock().get(who).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Who, Vec<Name>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks names up for the owner, and answers for conns that end before they are dialled.
+pub(crate) struct Resolver {
+    names: Names,
+    facts: Facts,
+    permits: Arc<Semaphore>,
+    /// Conns between `Resolve` and `Dial` or `Close`.
+    running: HashMap<ConnRef, AbortHandle>,
+}
+
+/// Lookups at a time: each blocks a thread.
+const CONCURRENT: usize = 8;
+
+/// A lookup that takes longer found nothing. The core's own deadline is usually earlier.
+const LONGEST: Duration = Duration::from_secs(10);
+
+impl Resolver {
+    pub fn new(names: Names, facts: Facts) -> Resolver {
+        Resolver { names, facts, permits: Arc::new(Semaphore::new(CONCURRENT)), running: HashMap::new() }
+    }
+
+    /// Looks up a contact's names and answers `Resolved`.
+    pub fn begin(&mut self, conn: ConnRef, who: Who) {
+        let (names, facts, permits) = (self.names.of(&who), self.facts.clone(), self.permits.clone());
+        let task = tokio::spawn(async move {
+            let addrs = tokio::time::timeout(LONGEST, look_up(names, permits)).await.unwrap_or_default();
+            facts.saw(Fact::Resolved { conn, addrs });
+        });
+        self.running.insert(conn, task.abort_handle());
+    }
+
+    /// The conn is dialled: a driver answers for it from now on.
+    pub fn dialled(&mut self, conn: ConnRef) {
+        self.running.remove(&conn);
+    }
+
+    /// Ends a conn that no driver knows yet. `false` if a driver does.
+    pub fn close(&mut self, conn: ConnRef) -> bool {
+        let Some(task) = self.running.remove(&conn) else { return false };
+        task.abort();
+        self.facts.saw(Fact::Gone { conn, end: End::Asked });
+        true
+    }
+}
+
+async fn look_up(names: Vec<Name>, permits: Arc<Semaphore>) -> Addrs {
+    let mut found = Addrs::new();
+    for name in names {
+        let Ok(permit) = permits.clone().acquire_owned().await else { break };
+        // In a task of its own: a lookup cannot be interrupted, and must hold its permit to its end.
+        let task = tokio::spawn(async move {
+            let _permit = permit;
+            tokio::net::lookup_host((name.host.as_str(), name.port))
+                .await
+                .map(|found| found.collect::<Vec<_>>())
+        });
+        let Ok(Ok(sockets)) = task.await else { continue };
+        for socket in sockets {
+            let addr = Addr::tcp(socket);
+            if !found.contains(&addr) && found.try_push(addr).is_err() {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerkeep_core::PeerKey;
+
+    fn who(number: u8) -> Who {
+        Who::mesh(PeerKey::ed25519([number; 32]))
+    }
+
+    fn name(host: &str) -> Name {
+        Name { host: host.into(), port: 7330 }
+    }
+
+    #[test]
+    fn names_are_bounded_and_replaced_whole() {
+        let names = Names::default();
+        names.set(who(1), vec![name("a"); 9]).expect("fine");
+        assert_eq!(names.of(&who(1)).len(), MAX_NAMES);
+        assert_eq!(names.set(who(1), vec![name(&"x".repeat(254))]), Err(BadName::Host));
+        assert_eq!(names.set(who(1), vec![name("")]), Err(BadName::Host));
+        names.set(who(1), Vec::new()).expect("fine");
+        assert_eq!(names.of(&who(1)), []);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_is_answered_once_and_a_close_before_the_dial_is_gone() {
+        let ready = Arc::new(tokio::sync::Notify::new());
+        let facts = Facts::waking(ready.clone());
+        let names = Names::default();
+        names.set(who(1), vec![name("localhost")]).expect("fine");
+        let mut resolver = Resolver::new(names, facts.clone());
+        let conn = |row| ConnRef { row, generation: 0 };
+        resolver.begin(conn(1), who(1));
+        ready.notified().await;
+        let mut seen = Vec::new();
+        facts.take(&mut seen);
+        let [Fact::Resolved { conn: of, addrs }] = seen.as_slice() else { panic!("{seen:?}") };
+        assert_eq!(*of, conn(1));
+        assert!(addrs.iter().all(|addr| addr.is_loopback() && addr.port == 7330) && !addrs.is_empty());
+        resolver.dialled(conn(1));
+        assert!(!resolver.close(conn(1)), "the driver answers for it");
+        resolver.begin(conn(2), who(2));
+        assert!(resolver.close(conn(2)));
+        assert!(!resolver.close(conn(2)), "one Gone");
+        tokio::task::yield_now().await;
+        seen.clear();
+        facts.take(&mut seen);
+        assert_eq!(seen, [Fact::Gone { conn: conn(2), end: End::Asked }]);
+    }
+}
