@@ -53,6 +53,8 @@ pub enum Command {
         who: Who,
         /// Where; may be empty when known.
         addrs: Addrs,
+        /// Net also knows names for it, to be looked up before each dial.
+        named: bool,
     },
     /// Keep connected until `Unwant`; never given up.
     Want {
@@ -60,6 +62,8 @@ pub enum Command {
         who: Who,
         /// Where; may be empty when known.
         addrs: Addrs,
+        /// Net also knows names for it, to be looked up before each dial.
+        named: bool,
     },
     /// Wanted no longer. An existing connection stays until it is idle or ends.
     Unwant(Who),
@@ -280,7 +284,8 @@ impl Close {
     pub const fn from_code(code: u8) -> Option<Close> {
         use Close::*;
         const ALL: [Close; 11] = [
-            Requested, Idle, Replaced, Duplicate, Banned, Dead, Timeout, Cancelled, Violation, Resources, Shutdown,
+            Requested, Idle, Replaced, Duplicate, Banned, Dead, Timeout, Cancelled, Violation, Resources,
+            Shutdown,
         ];
         if (code as usize) < ALL.len() { Some(ALL[code as usize]) } else { None }
     }

@@ -6,9 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 /// How a connection to an [`Addr`] is opened.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum AddrKind {
     /// A TCP port.
@@ -21,9 +19,7 @@ pub enum AddrKind {
 
 /// An address: IPv6 bytes (IPv4 as v4-mapped, so there is one spelling), port and kind. The derived order is the
 /// order of the lower-address preference (pitfall D1).
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Addr {
     /// IPv6 bytes, network order; IPv4 as `::ffff:a.b.c.d`.
     pub ip: [u8; 16],
@@ -136,9 +132,7 @@ impl fmt::Display for Addr {
 }
 
 /// A network prefix over the 128-bit form: an IPv4 prefix of n bits is stored as 96 + n.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Subnet {
     /// The prefix with all further bits zero.
     pub ip: [u8; 16],
@@ -187,6 +181,7 @@ fn ip_bytes(ip: IpAddr) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     fn addr(text: &str) -> Addr {
         Addr::tcp(text.parse().expect("a socket address"))

@@ -64,11 +64,8 @@ impl Backoff {
         stable: Duration::from_secs(60),
     };
     /// Document 001 after a violation: slower than after a timeout.
-    pub const AFTER_VIOLATION: Backoff = Backoff {
-        first: Duration::from_secs(60),
-        max: Duration::from_secs(3_600),
-        ..Backoff::AFTER_TIMEOUT
-    };
+    pub const AFTER_VIOLATION: Backoff =
+        Backoff { first: Duration::from_secs(60), max: Duration::from_secs(3_600), ..Backoff::AFTER_TIMEOUT };
     /// Document 002: 5 s doubling, ten attempts.
     pub const TEN_DOUBLING: Backoff = Backoff {
         first: Duration::from_secs(5),

@@ -77,6 +77,9 @@ impl Config {
                 return Err(ConfigError::Limit(limit));
             }
         }
+        if limits.per_peer > MAX_PER_PEER {
+            return Err(ConfigError::Limit(Limit::PerPeer));
+        }
         if limits.courtesy > MAX_LIMIT {
             return Err(ConfigError::Limit(Limit::Courtesy));
         }
@@ -86,12 +89,9 @@ impl Config {
         if self.exempt.len() > 1_024 {
             return Err(ConfigError::Exempt);
         }
-        for (rules, stack) in self.rules.iter().zip([
-            StackId::Mesh,
-            StackId::Libp2p,
-            StackId::Bitcoin,
-            StackId::Lan,
-        ]) {
+        for (rules, stack) in
+            self.rules.iter().zip([StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan])
+        {
             rules.check().map_err(|what| ConfigError::Rules(stack, what))?;
         }
         Ok(())
@@ -99,11 +99,13 @@ impl Config {
 }
 
 const MAX_LIMIT: u32 = 1 << 24;
+/// Conns with one contact are walked in every decision about it.
+pub(crate) const MAX_PER_PEER: u32 = 32;
 
 /// Why a configuration is refused, whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConfigError {
-    /// A limit is 0 or above 16,777,216.
+    /// A limit is 0, or above 16,777,216 (per peer: 32).
     Limit(Limit),
     /// The epoch is 0 or beyond [`MAX_EPOCH`].
     Epoch,

@@ -110,6 +110,11 @@ pub enum Told {
     Failed,
     /// The attempts are used up.
     GaveUp,
+    /// Somebody known by address only turned out to be this contact, which takes over what was asked of it.
+    Identified {
+        /// The proven identity's contact.
+        as_contact: ContactRef,
+    },
     /// It misbehaved.
     Violated(crate::Violation),
     /// It is banned.

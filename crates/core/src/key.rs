@@ -5,9 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What the 32 bytes of a [`PeerKey`] are.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum KeyKind {
     /// A bare Ed25519 public key: the mesh, and libp2p's default identity.
@@ -65,9 +63,7 @@ impl fmt::Debug for PeerKey {
 }
 
 /// The four wire stacks.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum StackId {
     /// Peerkeep's own protocol over TLS 1.3.
@@ -91,9 +87,7 @@ impl StackId {
 }
 
 /// A contact's full name: a key on a stack.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Who {
     /// Which stack.
     pub stack: StackId,
@@ -109,9 +103,7 @@ impl Who {
 }
 
 /// A contact's row and its generation: a handle that outlives its row is recognised as stale.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ContactRef {
     /// Row in the contact table.
     pub row: u32,
@@ -120,9 +112,7 @@ pub struct ContactRef {
 }
 
 /// A conn's row and its generation. One per attempt or session, never used twice.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnRef {
     /// Row in the conn table.
     pub row: u32,
@@ -131,9 +121,7 @@ pub struct ConnRef {
 }
 
 /// A ban's row and its generation.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct BanRef {
     /// Row in the ban table.
     pub row: u32,

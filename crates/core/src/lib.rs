@@ -9,24 +9,46 @@ extern crate alloc;
 
 mod action;
 mod addr;
+mod admit;
 mod backoff;
+mod ban;
+mod canonical;
+mod check;
+mod close;
 mod config;
+mod conn;
+mod connect;
+mod contact;
+mod digest;
+mod door;
 mod effect;
+pub mod journal;
+mod keep;
 mod key;
+mod list;
+mod liveness;
+mod resolve;
+mod save;
 mod slab;
+mod state;
 mod time;
+mod verdict;
+mod view;
 mod wheel;
 mod words;
 
-pub use action::{
-    Action, Change, Command, CommandId, Fact, Greeting, Report, Route, Source, Target, Ticket,
-};
+pub use action::{Action, Change, Command, CommandId, Fact, Greeting, Report, Route, Source, Target, Ticket};
 pub use addr::{Addr, AddrKind, Addrs, BadAddr, MAX_ADDRS, Subnet};
 pub use backoff::Backoff;
-pub use config::{
-    Config, ConfigError, Duplicates, Limits, Liveness, MAX_EPOCH, Preference, Rules,
-};
+pub use ban::Ban;
+pub use check::Broken;
+pub use config::{Config, ConfigError, Duplicates, Limits, Liveness, MAX_EPOCH, Preference, Rules};
+pub use conn::{ConnView, Dial, Direction, Stage};
+pub use contact::{KnownAddr, Standing};
 pub use effect::{Answer, Effect, Effects, Told};
 pub use key::{BanRef, ConnRef, ContactRef, KeyKind, PeerKey, STACKS, StackId, Who};
+pub use save::{LoadError, SAVE_VERSION};
+pub use state::{Core, Counts, Stats};
 pub use time::Time;
+pub use view::{ContactView, View, Why};
 pub use words::{Close, End, Fault, FaultKind, Limit, Refusal, Step, Violation};

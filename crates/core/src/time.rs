@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Microseconds since the owner's own zero (net uses the moment the node started). Monotonic; a `now` that goes
 /// back is clamped by [`crate::Core::step`] and counted.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Time(pub u64);
 
 impl Time {

@@ -1,0 +1,119 @@
+//! Slots: the one admission function for both directions, with every limit, and the courtesy class for those who are
+//! only told why not. The core alone counts; a conn holds its slot until its `Gone`.
+
+use crate::conn::Conn;
+use crate::wheel::Owner;
+use crate::{Addr, AddrKind, Core, Direction, Effect, Effects, Limit, Refusal, StackId, Stage, Ticket};
+
+impl Core {
+    /// Whether one more conn in that direction, over those addresses, stays within every limit.
+    pub(crate) fn can_hold(&self, direction: Direction, addrs: &[Addr]) -> Result<(), Limit> {
+        let (limits, counts) = (&self.cfg.limits, &self.counts);
+        if counts.total() >= limits.total {
+            return Err(Limit::Total);
+        }
+        match direction {
+            Direction::Inbound if counts.inbound >= limits.inbound => return Err(Limit::Inbound),
+            Direction::Outbound if counts.outbound >= limits.outbound => return Err(Limit::Outbound),
+            _ => {}
+        }
+        if counts.pending >= limits.pending {
+            return Err(Limit::Pending);
+        }
+        self.can_hold_legs(addrs)
+    }
+
+    /// The limits around addresses alone.
+    pub(crate) fn can_hold_legs(&self, addrs: &[Addr]) -> Result<(), Limit> {
+        let limits = &self.cfg.limits;
+        for addr in addrs {
+            if self.per_ip.get(&addr.ip).is_some_and(|count| count.conns >= limits.per_ip) {
+                return Err(Limit::PerIp);
+            }
+            let subnet = Addr { ip: addr.ip, port: 0, kind: AddrKind::Tcp }.subnet();
+            if self.per_subnet.get(&subnet).is_some_and(|count| *count >= limits.per_subnet) {
+                return Err(Limit::PerSubnet);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a dial, with the dial rates.
+    pub(crate) fn can_hold_outbound(&self, contact_row: u32, legs: &[Addr]) -> Result<(), Limit> {
+        let limits = &self.cfg.limits;
+        if u32::from(self.contacts.row(contact_row).conn_count) >= limits.per_peer {
+            return Err(Limit::PerPeer);
+        }
+        self.can_hold(Direction::Outbound, legs)?;
+        if self.dials.len() >= limits.dials_per_minute as usize {
+            return Err(Limit::DialRate);
+        }
+        let crowded = |addr: &Addr| {
+            self.per_ip.get(&addr.ip).is_some_and(|count| count.dials >= limits.dials_per_minute_per_ip)
+        };
+        if !legs.is_empty() && legs.iter().all(crowded) {
+            return Err(Limit::DestinationRate);
+        }
+        Ok(())
+    }
+
+    /// A socket was accepted: bans, then limits, then courtesy.
+    pub(crate) fn handle_arrived(&mut self, ticket: Ticket, stack: StackId, remote: Addr, out: &mut Effects) {
+        self.stats.arrivals += 1;
+        let refusal = if self.draining {
+            Some(Refusal::Draining)
+        } else {
+            self.bans.ip(remote.ip).map(|until| Refusal::Banned { until })
+        };
+        if let Some(why) = refusal {
+            self.stats.refused += 1;
+            self.emit(out, Effect::Refuse { ticket, why });
+            return;
+        }
+        let full = self.can_hold(Direction::Inbound, &[remote]).err();
+        if let Some(limit) = full {
+            self.stats.refused += 1;
+            if self.counts.courtesy >= self.cfg.limits.courtesy {
+                self.emit(out, Effect::Refuse { ticket, why: Refusal::Full(limit) });
+                return;
+            }
+        }
+        let rules = self.cfg.rules(stack);
+        let (stage, span) = match full {
+            None => (Stage::Arriving, rules.handshake),
+            Some(_) => (Stage::Refusing, rules.courtesy),
+        };
+        let mut conn = Conn::new(stack, Direction::Inbound, stage, remote, self.now);
+        conn.courtesy = full;
+        conn.deadline = self.now + span;
+        let deadline = conn.deadline;
+        let row = self.insert_conn(conn);
+        self.wheel.arm(Owner::Conn(row), deadline);
+        let conn = self.conn_ref(row);
+        self.emit(out, Effect::Accept { ticket, conn, deadline });
+    }
+
+    /// Room for one more contact, made if need be by forgetting one that is of no use; gossip may only displace
+    /// spent ones and fill half the table (fault F14).
+    pub(crate) fn make_room(&mut self, stack: StackId, gossip: bool) -> Result<(), Limit> {
+        let limit = self.cfg.limits.contacts;
+        if gossip && self.counts.gossip >= limit / 2 {
+            self.stats.contacts_dropped += 1;
+            return Err(Limit::Contacts);
+        }
+        if self.contacts.len() < limit as usize {
+            return Ok(());
+        }
+        let candidate = self.candidates[stack.index()].head;
+        let victim = match self.spent.head {
+            crate::slab::NONE if !gossip => candidate,
+            spent => spent,
+        };
+        if victim == crate::slab::NONE {
+            self.stats.contacts_dropped += 1;
+            return Err(Limit::Contacts);
+        }
+        self.remove_contact(victim);
+        Ok(())
+    }
+}

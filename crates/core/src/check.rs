@@ -1,0 +1,167 @@
+//! Every invariant, recounted from scratch. O(n): tests, the simulator, and whatever comes from outside.
+
+use crate::contact::Membership;
+use crate::list::List;
+use crate::slab::NONE;
+use crate::state::Counts;
+use crate::{Core, Direction, STACKS, Stage, Standing};
+
+/// Which invariant does not hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Broken(pub &'static str);
+
+impl Core {
+    /// Checks that counters, lists, links and indexes agree with the rows, and that the promises hold.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn check(&self) -> Result<(), Broken> {
+        self.check_links()?;
+        self.check_lists()?;
+        self.check_counts()?;
+        self.check_standings()?;
+        self.check_promises()
+    }
+
+    fn check_links(&self) -> Result<(), Broken> {
+        let mut attached = 0;
+        for (row, contact) in self.contacts.iter() {
+            ensure(self.is_row(contact.ring), "ring")?;
+            let mut steps = 0;
+            let mut at = contact.ring;
+            while at != row {
+                steps += 1;
+                ensure(steps < 8 && self.is_row(at), "a ring comes back to where it began")?;
+                at = self.contacts.row(at).ring;
+            }
+            let (mut at, mut prev, mut count) = (contact.head, NONE, 0_u32);
+            while at != NONE {
+                let conn = self.conns.live(at).ok_or(Broken("a contact's conn exists"))?;
+                ensure(conn.contact == row && conn.prev == prev, "conns are linked both ways")?;
+                ensure(conn.stack == contact.who.stack, "a conn is on its contact's stack")?;
+                count += 1;
+                ensure(count <= 255, "a contact's conns are few")?;
+                (prev, at) = (at, conn.next);
+            }
+            ensure(count == u32::from(contact.conn_count), "conn_count counts")?;
+            attached += count;
+            ensure(
+                contact.overflow == NONE || self.overflow.live(contact.overflow).is_some(),
+                "an overflow row exists",
+            )?;
+            let found = self.find_row(&contact.who);
+            ensure(found == Some(row), "every contact is found by its name")?;
+        }
+        let owned = self.conns.iter().filter(|(_, conn)| conn.contact != NONE).count();
+        ensure(owned == attached as usize, "every attached conn is linked")
+    }
+
+    fn check_lists(&self) -> Result<(), Broken> {
+        let mut members = 0;
+        members += self.check_list(&self.queue, Membership::Queue, None)?;
+        members += self.check_list(&self.spent, Membership::Spent, None)?;
+        for (stack, list) in self.candidates.iter().enumerate() {
+            members += self.check_list(list, Membership::Candidate, Some(stack))?;
+        }
+        let listed = self.contacts.iter().filter(|(_, c)| c.membership != Membership::None).count();
+        ensure(listed == members, "every member is in its list")
+    }
+
+    fn check_list(&self, list: &List, membership: Membership, stack: Option<usize>) -> Result<usize, Broken> {
+        let (mut at, mut prev, mut count) = (list.head, NONE, 0_usize);
+        while at != NONE {
+            let contact = self.contacts.live(at).ok_or(Broken("a list member exists"))?;
+            ensure(contact.membership == membership && contact.prev == prev, "lists are linked both ways")?;
+            ensure(
+                stack.is_none_or(|s| s == contact.who.stack.index()),
+                "a candidate is on its stack's list",
+            )?;
+            count += 1;
+            ensure(count <= self.contacts.len(), "a list ends")?;
+            (prev, at) = (at, contact.next);
+        }
+        ensure(count == list.len as usize, "a list's length counts")?;
+        Ok(count)
+    }
+
+    fn check_counts(&self) -> Result<(), Broken> {
+        let mut counts = Counts::default();
+        for (_, contact) in self.contacts.iter() {
+            counts.standing[contact.who.stack.index()][contact.standing.index()] += 1;
+            counts.gossip += u32::from(contact.flags.gossip);
+        }
+        for (_, conn) in self.conns.iter() {
+            counts.stage[conn.stage.index()] += 1;
+            match (conn.courtesy, conn.direction) {
+                (Some(_), _) => counts.courtesy += 1,
+                (None, Direction::Inbound) => counts.inbound += 1,
+                (None, Direction::Outbound) => counts.outbound += 1,
+            }
+            counts.pending += u32::from(conn.courtesy.is_none() && conn.is_pending());
+        }
+        ensure(counts == self.counts, "counters equal a recount")?;
+        let (per_ip, per_subnet) = self.recount_addresses();
+        ensure(per_ip == self.per_ip && per_subnet == self.per_subnet, "address counters equal a recount")
+    }
+
+    fn check_standings(&self) -> Result<(), Broken> {
+        for (row, contact) in self.contacts.iter() {
+            let (mut up, mut pending) = (0, 0);
+            let mut at = contact.head;
+            while at != NONE {
+                let conn = self.conns.row(at);
+                up += u32::from(conn.stage == Stage::Up);
+                pending += u32::from(conn.is_pending_dial());
+                at = conn.next;
+            }
+            match contact.standing {
+                Standing::Connected => ensure(up > 0, "connected means that a conn is up")?,
+                _ => ensure(up == 0, "a conn that is up means connected")?,
+            }
+            ensure(pending <= 1, "one dial at a time to one contact")?;
+            if pending > 0 && contact.standing != Standing::Connected {
+                ensure(contact.standing == Standing::Dialing, "a pending dial means dialing")?;
+            }
+            let queued = contact.membership == Membership::Queue;
+            ensure(
+                !queued || matches!(contact.standing, Standing::Queued(_) | Standing::Waiting),
+                "the queue holds who waits",
+            )?;
+            let idle = contact.standing == Standing::Waiting && contact.conn_count == 0 && !queued;
+            let armed = self.wheel.due(crate::wheel::Owner::Contact(row)).is_some();
+            ensure(!idle || armed, "who waits alone has a timer")?;
+        }
+        for (row, conn) in self.conns.iter() {
+            let armed = self.wheel.due(crate::wheel::Owner::Conn(row)).is_some();
+            let open_ended = matches!(conn.stage, Stage::Up | Stage::Closing);
+            ensure(open_ended || armed, "every conn that is not up has a deadline")?;
+        }
+        Ok(())
+    }
+
+    fn check_promises(&self) -> Result<(), Broken> {
+        let mut ups = [0_u32; STACKS];
+        for (row, contact) in self.contacts.iter() {
+            let mut at = contact.head;
+            let (mut up, mut replacing) = (0_u32, false);
+            while at != NONE {
+                let conn = self.conns.row(at);
+                up += u32::from(conn.stage == Stage::Up);
+                replacing |= conn.replaces;
+                if conn.stage == Stage::Up && !self.sweep.active {
+                    ensure(self.banned_until(row).is_none(), "a banned peer is never connected")?;
+                }
+                at = conn.next;
+            }
+            let rules = self.cfg.rules(contact.who.stack);
+            let single = rules.duplicates != crate::Duplicates::Allowed;
+            ensure(!single || up <= 1 || replacing, "one connection per contact")?;
+            ups[contact.who.stack.index()] += up;
+        }
+        ensure(ups.iter().sum::<u32>() == self.counts.up(), "connections that are up belong to contacts")
+    }
+}
+
+fn ensure(holds: bool, what: &'static str) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken(what)) }
+}

@@ -1,0 +1,332 @@
+//! Whom to keep: contacts that are wanted, asked for, or known and picked to fill the target; what is learned about
+//! them; their timers.
+
+use crate::contact::Standing;
+use crate::slab::NONE;
+use crate::{Addrs, Answer, Core, Effects, Refusal, STACKS, Source, StackId, Stage, Time, Told, Who};
+
+/// Contacts picked to fill a target per step at most.
+const FILL_PER_STEP: u32 = 8;
+/// Contacts proven to be one peer at most.
+const MAX_RING: usize = 8;
+const ALL: [StackId; STACKS] = [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan];
+
+impl Core {
+    // ---- commands
+
+    pub(crate) fn handle_connect(
+        &mut self,
+        who: &Who,
+        addrs: &Addrs,
+        named: bool,
+        out: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        let row = self.name(who, addrs, named, out)?;
+        match self.contacts.row(row).standing {
+            Standing::Connected | Standing::Dialing => return Err(Refusal::AlreadyConnected),
+            _ if self.has_live_conn(row) => return Err(Refusal::AlreadyConnected),
+            Standing::GaveUp => self.set_standing(row, Standing::Idle),
+            _ => {}
+        }
+        let contact = self.contacts.row_mut(row);
+        // Asking again is no way around the backoff while attempts are left; after giving up it starts a new budget.
+        if contact.failures >= contact_budget(self.cfg.rules(who.stack).backoff.max_attempts) {
+            contact.failures = 0;
+            contact.retry_at = Time::ZERO;
+        }
+        contact.flags.asked = true;
+        self.begin(row, out)
+    }
+
+    pub(crate) fn handle_want(
+        &mut self,
+        who: &Who,
+        addrs: &Addrs,
+        named: bool,
+        out: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        let row = self.name(who, addrs, named, out)?;
+        let contact = self.contacts.row_mut(row);
+        let fresh = !contact.flags.wanted;
+        contact.flags.wanted = true;
+        contact.flags.resting = false;
+        if contact.standing == Standing::GaveUp {
+            contact.failures = 0;
+            contact.retry_at = Time::ZERO;
+            self.set_standing(row, Standing::Idle);
+        }
+        if fresh {
+            self.store(row, out);
+        }
+        if self.has_live_conn(row) || self.contacts.row(row).standing != Standing::Idle {
+            self.relist(row);
+            return Ok(Answer::Done);
+        }
+        match self.begin(row, out) {
+            // Wanted is wanted, also without an address or during a ban: it waits for the reason to go away.
+            Err(why @ (Refusal::NoAddress | Refusal::Banned { .. })) => Ok(Answer::Queued(why)),
+            other => other,
+        }
+    }
+
+    pub(crate) fn handle_unwant(&mut self, who: &Who, out: &mut Effects) -> Result<Answer, Refusal> {
+        let row = self.find_row(who).ok_or(Refusal::Unknown)?;
+        if !self.contacts.row(row).flags.wanted {
+            return Err(Refusal::NotNow);
+        }
+        self.contacts.row_mut(row).flags.wanted = false;
+        if matches!(self.contacts.row(row).standing, Standing::Waiting | Standing::Queued(_))
+            && !self.contacts.row(row).is_desired()
+            && !self.has_live_conn(row)
+        {
+            self.set_standing(row, Standing::Idle);
+        }
+        self.relist(row);
+        self.store(row, out);
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn handle_hold(&mut self, who: &Who, on: bool, out: &mut Effects) -> Result<Answer, Refusal> {
+        let row = self.find_row(who).ok_or(Refusal::Unknown)?;
+        self.contacts.row_mut(row).flags.held = on;
+        self.store(row, out);
+        Ok(Answer::Done)
+    }
+
+    /// Try again now: allowed after a failure while attempts are left.
+    pub(crate) fn handle_retry(&mut self, who: &Who, out: &mut Effects) -> Result<Answer, Refusal> {
+        let row = self.find_row(who).ok_or(Refusal::Unknown)?;
+        match self.contacts.row(row).standing {
+            Standing::GaveUp => return Err(Refusal::GaveUp),
+            Standing::Waiting | Standing::Idle if !self.has_live_conn(row) => {}
+            _ => return Err(Refusal::NotNow),
+        }
+        if self.contacts.row(row).last_fault.is_none() {
+            return Err(Refusal::NotNow);
+        }
+        let contact = self.contacts.row_mut(row);
+        contact.retry_at = Time::ZERO;
+        contact.turn_until = self.now;
+        contact.flags.asked = true;
+        self.begin(row, out)
+    }
+
+    pub(crate) fn handle_forget(&mut self, who: &Who, out: &mut Effects) -> Result<Answer, Refusal> {
+        let row = self.find_row(who).ok_or(Refusal::Unknown)?;
+        let contact = self.contacts.row(row);
+        if contact.flags.wanted || contact.conn_count > 0 {
+            return Err(Refusal::NotNow);
+        }
+        self.contacts.row_mut(row).flags.doomed = true;
+        self.set_standing(row, Standing::Idle);
+        self.doom_if_alone(row);
+        self.store(row, out);
+        Ok(Answer::Done)
+    }
+
+    fn begin(&mut self, row: u32, out: &mut Effects) -> Result<Answer, Refusal> {
+        match self.pursue(row, out) {
+            Ok(()) => Ok(Answer::Begun(self.contact_ref(row))),
+            Err(
+                why @ (Refusal::TheirTurn { .. }
+                | Refusal::Backoff { .. }
+                | Refusal::Offline
+                | Refusal::Full(_)),
+            ) => Ok(Answer::Queued(why)),
+            Err(why) => {
+                self.contacts.row_mut(row).flags.asked = false;
+                self.relist(row);
+                Err(why)
+            }
+        }
+    }
+
+    /// The contact somebody named, made if new.
+    fn name(&mut self, who: &Who, addrs: &Addrs, named: bool, out: &mut Effects) -> Result<u32, Refusal> {
+        if who.key == self.cfg.me {
+            return Err(Refusal::Myself);
+        }
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        let row = match self.find_row(who) {
+            Some(row) => row,
+            None => {
+                if let Some(until) = self.bans.key(who.key) {
+                    return Err(Refusal::Banned { until });
+                }
+                self.make_room(who.stack, false).map_err(Refusal::Full)?;
+                let row = self.insert_contact(*who, false);
+                self.tell(row, NONE, Told::Discovered, out);
+                row
+            }
+        };
+        let contact = self.contacts.row_mut(row);
+        contact.flags.named |= named;
+        contact.flags.doomed = false;
+        if contact.flags.gossip {
+            contact.flags.gossip = false;
+            self.counts.gossip -= 1;
+        }
+        if self.add_addresses(row, addrs, Source::Named) {
+            self.relist(row);
+            self.store(row, out);
+        }
+        Ok(row)
+    }
+
+    // ---- what is learned
+
+    pub(crate) fn handle_learned(&mut self, who: &Who, addrs: &Addrs, source: Source, out: &mut Effects) {
+        if who.key == self.cfg.me || (source == Source::Gossip && !who.key.is_identity()) {
+            return;
+        }
+        let gossip = source == Source::Gossip;
+        let row = match self.find_row(who) {
+            Some(row) => row,
+            None => {
+                if self.bans.key(who.key).is_some() || self.make_room(who.stack, gossip).is_err() {
+                    return;
+                }
+                let row = self.insert_contact(*who, gossip);
+                if source != Source::Stored {
+                    self.tell(row, NONE, Told::Discovered, out);
+                }
+                row
+            }
+        };
+        // A third peer may not replace or crowd out what the peer itself, an operator or a proof has told.
+        if gossip && self.addresses(row).iter().any(|known| known.source > Source::Gossip) {
+            return;
+        }
+        if !self.add_addresses(row, addrs, source) {
+            return;
+        }
+        let contact = self.contacts.row_mut(row);
+        contact.flags.resting &= gossip;
+        if contact.standing == Standing::GaveUp && !gossip {
+            contact.failures = 0;
+            self.set_standing(row, Standing::Idle);
+        }
+        if source != Source::Stored {
+            self.store(row, out);
+        }
+        let contact = self.contacts.row(row);
+        if contact.standing == Standing::Idle && contact.flags.wanted && !self.has_live_conn(row) {
+            let _parked = self.pursue(row, out);
+        }
+        self.relist(row);
+    }
+
+    /// Two contacts are one peer: their rings become one. No handle moves.
+    pub(crate) fn handle_bound(&mut self, a: &Who, b: &Who) {
+        let (Some(a), Some(b)) = (self.find_row(a), self.find_row(b)) else { return };
+        let (ring_a, ring_b) = (self.ring(a), self.ring(b));
+        if ring_a.contains(&b) || ring_a.len() + ring_b.len() > MAX_RING {
+            return;
+        }
+        let next = self.contacts.row(a).ring;
+        self.contacts.row_mut(a).ring = self.contacts.row(b).ring;
+        self.contacts.row_mut(b).ring = next;
+    }
+
+    /// All contacts of the same peer, this one first.
+    pub(crate) fn ring(&self, row: u32) -> arrayvec::ArrayVec<u32, MAX_RING> {
+        let mut rows = arrayvec::ArrayVec::new();
+        let mut at = row;
+        while !rows.is_full() {
+            rows.push(at);
+            at = self.contacts.row(at).ring;
+            if at == row {
+                break;
+            }
+        }
+        rows
+    }
+
+    /// Until when a contact's peer is banned, by any of its keys.
+    pub(crate) fn banned_until(&self, row: u32) -> Option<Time> {
+        self.ring(row).into_iter().filter_map(|row| self.bans.key(self.contacts.row(row).who.key)).max()
+    }
+
+    /// Whether a conn exists that is, or may yet be, a connection.
+    pub(crate) fn has_live_conn(&self, row: u32) -> bool {
+        let mut at = self.contacts.row(row).head;
+        while at != NONE {
+            let conn = self.conns.row(at);
+            if conn.stage != Stage::Closing {
+                return true;
+            }
+            at = conn.next;
+        }
+        false
+    }
+
+    // ---- timers and targets
+
+    pub(crate) fn on_contact_timer(&mut self, row: u32, out: &mut Effects) {
+        let contact = self.contacts.row_mut(row);
+        match contact.standing {
+            Standing::Connected => {
+                contact.failures = 0;
+                contact.penalty = 0;
+                contact.fast_until = Time::ZERO;
+                contact.epoch_changes = contact.epoch_changes.saturating_sub(1);
+                contact.flags.asked = false;
+            }
+            Standing::Waiting | Standing::Queued(_) | Standing::Idle => {
+                let (stack, desired) = (contact.who.stack, contact.is_desired());
+                if desired || (contact.flags.filling && !self.is_target_met(stack)) {
+                    let _parked = self.pursue(row, out);
+                } else {
+                    self.set_standing(row, Standing::Idle);
+                }
+            }
+            Standing::Dialing | Standing::GaveUp => {}
+        }
+    }
+
+    /// Whether enough contacts of that stack are connected or on their way.
+    fn is_target_met(&self, stack: StackId) -> bool {
+        let busy = self.standing_count(stack, Standing::Connected)
+            + self.standing_count(stack, Standing::Dialing)
+            + self.standing_count(stack, Standing::Queued(crate::Limit::Total));
+        busy >= u32::from(self.cfg.rules(stack).target)
+    }
+
+    fn may_fill(&self) -> bool {
+        self.net.online && self.net.paused_until <= self.now && !self.draining && self.queue.len == 0
+    }
+
+    /// Picks known contacts until the target is met.
+    pub(crate) fn fill_targets(&mut self, out: &mut Effects) {
+        if !self.may_fill() {
+            return;
+        }
+        for stack in ALL {
+            for _ in 0..FILL_PER_STEP {
+                let row = self.candidates[stack.index()].head;
+                if row == NONE || self.is_target_met(stack) {
+                    break;
+                }
+                self.work += 1;
+                self.contacts.row_mut(row).flags.filling = true;
+                let _parked = self.pursue(row, out);
+            }
+        }
+    }
+
+    /// When a candidate could be picked although nothing else happens.
+    pub(crate) fn target_wake(&self) -> Time {
+        let open = ALL.iter().any(|s| self.candidates[s.index()].head != NONE && !self.is_target_met(*s));
+        match open {
+            true if self.may_fill() => self.now,
+            true if self.net.online && !self.draining && self.queue.len == 0 => self.net.paused_until,
+            _ => Time::NEVER,
+        }
+    }
+}
+
+fn contact_budget(max_attempts: u16) -> u16 {
+    if max_attempts == 0 { u16::MAX } else { max_attempts }
+}

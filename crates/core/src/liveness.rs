@@ -1,0 +1,180 @@
+//! Whether a conn still lives: its one timer, through every stage. Traffic only stores; the true deadline is computed
+//! when the timer fires.
+
+use crate::slab::NONE;
+use crate::verdict::{self, BAN_AT, BAN_SPAN};
+use crate::wheel::Owner;
+use crate::{Close, Core, Effect, Effects, Liveness, Report, Stage, Target, Time, Told, Violation};
+
+/// Conns looked at per sweep and step.
+const SWEEP_ROWS: u32 = 64;
+
+impl Core {
+    pub(crate) fn on_conn_timer(&mut self, row: u32, out: &mut Effects) {
+        match self.conns.row(row).stage {
+            Stage::Resolving | Stage::Dialing => self.abandon(row, Close::Timeout, out),
+            Stage::Held => self.on_hold_over(row, out),
+            Stage::Arriving | Stage::Offered | Stage::Refusing | Stage::Closing => {
+                let contact = self.conns.row(row).contact;
+                if self.conns.row(row).stage == Stage::Closing {
+                    // A refusal that took too long: the same conn, now without ceremony.
+                    let conn = self.conn_ref(row);
+                    self.emit(
+                        out,
+                        Effect::Close { conn, why: Close::Timeout, unless_used_since: Time::NEVER },
+                    );
+                    return;
+                }
+                self.close(row, Close::Timeout, out);
+                if contact != NONE {
+                    self.settle(contact, out);
+                }
+            }
+            Stage::Up => self.check_liveness(row, out),
+        }
+    }
+
+    /// Sets the timer of a conn that is up to the earliest thing that can be due.
+    pub(crate) fn arm_liveness(&mut self, row: u32) {
+        let conn = self.conns.row(row);
+        let rules = self.cfg.rules(conn.stack);
+        let mut at = match rules.liveness {
+            Liveness::Probe { deadline, .. } if conn.probes > 0 => conn.probe_at + deadline,
+            Liveness::Probe { silence, .. } => conn.report.received_at + silence,
+            Liveness::Transport => Time::NEVER,
+        };
+        if let Some(idle) = rules.idle {
+            at = at.min((conn.report.used_at + idle).max(self.now + rules.goodbye));
+        }
+        self.wheel.arm(Owner::Conn(row), at);
+    }
+
+    fn check_liveness(&mut self, row: u32, out: &mut Effects) {
+        let conn = self.conns.row_mut(row);
+        let (contact, now) = (conn.contact, self.now);
+        let rules = self.cfg.rules[conn.stack.index()];
+        if let Liveness::Probe { silence, deadline, misses } = rules.liveness {
+            if conn.report.received_at >= conn.probe_at {
+                conn.probes = 0;
+            }
+            let due =
+                if conn.probes > 0 { conn.probe_at + deadline } else { conn.report.received_at + silence };
+            if due <= now {
+                if conn.probes >= misses {
+                    self.close(row, Close::Dead, out);
+                    self.settle(contact, out);
+                    return;
+                }
+                conn.probes += 1;
+                conn.probe_at = now;
+                let conn = self.conn_ref(row);
+                self.emit(out, Effect::Probe { conn });
+            }
+        }
+        if let Some(idle) = rules.idle {
+            let flags = self.contacts.row(contact).flags;
+            let report = self.conns.row(row).report;
+            if report.used_at + idle <= now && report.channels == 0 && !flags.wanted && !flags.held {
+                let conn = self.conn_ref(row);
+                let unless_used_since = report.used_at;
+                self.emit(out, Effect::Close { conn, why: Close::Idle, unless_used_since });
+            }
+        }
+        self.arm_liveness(row);
+    }
+
+    pub(crate) fn handle_report(&mut self, row: u32, report: Report) {
+        let now = self.now;
+        let conn = self.conns.row_mut(row);
+        let received_at = report.received_at.min(now).max(conn.report.received_at);
+        let used_at = report.used_at.min(now).max(conn.report.used_at);
+        conn.report = Report { received_at, used_at, ..report };
+    }
+
+    // ---- misbehaviour
+
+    pub(crate) fn handle_violated(&mut self, row: u32, what: Violation, out: &mut Effects) {
+        let contact = self.conns.row(row).contact;
+        let penalty = verdict::penalty(what);
+        if contact != NONE {
+            self.tell(contact, row, Told::Violated(what), out);
+            self.punish(contact, what, out);
+        }
+        if penalty.close {
+            self.close(row, Close::Violation, out);
+            if contact != NONE {
+                self.settle(contact, out);
+            }
+        }
+    }
+
+    /// Adds the penalty; enough of them ban the key for an hour.
+    pub(crate) fn punish(&mut self, contact: u32, what: Violation, out: &mut Effects) {
+        let points = verdict::penalty(what).points;
+        let row = self.contacts.row_mut(contact);
+        row.penalty = row.penalty.saturating_add(points);
+        if row.penalty >= BAN_AT && row.who.key.is_identity() {
+            row.penalty = 0;
+            let target = Target::Key(row.who.key);
+            // A full ban table only means that this one stays unbanned.
+            let _outcome = self.handle_ban(target, Some(BAN_SPAN), out);
+        }
+    }
+
+    // ---- sweeps
+
+    /// Looks at every conn again, a few rows a step: after a subnet ban, a reload, a network change, a shutdown.
+    pub(crate) fn start_sweep(&mut self, probe: bool) {
+        self.sweep.active = true;
+        self.sweep.cursor = 0;
+        self.sweep.probe |= probe;
+    }
+
+    pub(crate) fn sweep_some(&mut self, out: &mut Effects) {
+        if !self.sweep.active {
+            return;
+        }
+        for _ in 0..SWEEP_ROWS {
+            if self.sweep.cursor >= self.conns.end() {
+                self.sweep = Default::default();
+                return;
+            }
+            let row = self.sweep.cursor;
+            self.sweep.cursor += 1;
+            self.work += 1;
+            if self.conns.live(row).is_some() {
+                self.examine(row, out);
+            }
+        }
+    }
+
+    fn examine(&mut self, row: u32, out: &mut Effects) {
+        let conn = self.conns.row(row);
+        let (contact, stage) = (conn.contact, conn.stage);
+        if stage == Stage::Closing {
+            return;
+        }
+        let banned = conn.counted_ips().iter().any(|ip| self.bans.ip(*ip).is_some())
+            || (contact != NONE && self.banned_until(contact).is_some());
+        let why = match () {
+            () if self.draining => Some(Close::Shutdown),
+            () if banned => Some(Close::Banned),
+            () => None,
+        };
+        if let Some(why) = why {
+            self.close(row, why, out);
+            if contact != NONE {
+                self.settle(contact, out);
+            }
+        } else if stage == Stage::Up {
+            if self.sweep.probe {
+                let conn = self.conns.row_mut(row);
+                conn.probes = conn.probes.max(1);
+                conn.probe_at = self.now;
+                let conn = self.conn_ref(row);
+                self.emit(out, Effect::Probe { conn });
+            }
+            self.arm_liveness(row);
+        }
+    }
+}
