@@ -32,7 +32,11 @@ pub use multiaddr::Multiaddr;
 pub use node::{Builder, Channel, EventStream, Incoming, Message, Messages, Node};
 pub use peerkeep_core::{PeerKey, Target};
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
-pub use settings::{Mistake, Settings, SettingsError};
+pub use settings::{
+    ApiSettings, BackoffSettings, BanSettings, DialOrder, JournalSettings, LimitSettings, ListenSettings,
+    LivenessMode, LivenessSettings, LogFormat, LogSettings, Mistake, NetworkSettings, NodeSettings, Override,
+    PeersSettings, PerMille, PreferenceSettings, Settings, SettingsError, Size, TEMPLATE, TimeoutSettings,
+};
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
     ErrorStatus, Event, EventKind, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
