@@ -1,0 +1,189 @@
+//! The unix socket under the API: made with mode 0660, served only to the same user and to root, with limits on
+//! connections, headers and time. A stale socket is replaced; somebody else's file is not touched (faults A4, A14).
+
+use super::{Problem, VERSION, VERSION_HEADER};
+use crate::exit::{Code, Failure};
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::IntoResponse;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+/// Most connections at once; more wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 64;
+/// A client that has not sent its headers by then is dropped.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// The bound socket; its file goes when this goes.
+#[derive(Debug)]
+pub struct Listening {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+/// Binds the socket. The caller holds the data folder's lock, so a socket that is there already is stale.
+///
+/// # Errors
+/// The path is too long, belongs to somebody else, is no socket, or somebody still answers there.
+pub fn bind(path: &Path) -> Result<Listening, Failure> {
+    let told = |what: String| Failure::failed(format!("the API socket {}: {what}", path.display()));
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(told("something that is not a socket is in its place".into()).next("move it away"));
+        }
+        if found.uid() != rustix::process::geteuid().as_raw() {
+            return Err(told(format!("belongs to user {}", found.uid()))
+                .next("use a data folder of your own: --data DIR"));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(Failure::new(
+                Code::Running,
+                format!("somebody already answers on {}", path.display()),
+            ));
+        }
+        fs::remove_file(path).map_err(|error| told(error.to_string()))?;
+        tracing::debug!(path = %path.display(), "stale API socket removed");
+    }
+    // Made under another name and moved: nobody can connect before the mode is set.
+    let fresh = path.with_extension(format!("{}", std::process::id()));
+    let _ = fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh).map_err(|error| {
+        told(error.to_string()).next("a socket's path may have 100 characters; use a shorter --data DIR")
+    })?;
+    let placed = fs::set_permissions(&fresh, fs::Permissions::from_mode(0o660))
+        .and_then(|()| fs::rename(&fresh, path))
+        .and_then(|()| fs::symlink_metadata(path));
+    match placed {
+        Ok(found) => Ok(Listening { listener, path: path.to_owned(), inode: found.ino() }),
+        Err(error) => {
+            let _ = fs::remove_file(&fresh);
+            Err(told(error.to_string()))
+        }
+    }
+}
+
+impl Listening {
+    /// Serves until `stop` turns true. Connections still open then are dropped with the runtime.
+    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let us = rustix::process::geteuid().as_raw();
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the API could not accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let router = if may_enter(&stream, us) { router.clone() } else { turned_away() };
+            tokio::spawn(async move {
+                serve_one(stream, router).await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // Only our own file: a successor may have put its own there.
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether the process at the other end runs as our user or as root.
+fn may_enter(stream: &UnixStream, us: u32) -> bool {
+    match stream.peer_cred() {
+        Ok(them) if them.uid() == us || them.uid() == 0 => true,
+        Ok(them) => {
+            tracing::warn!(uid = them.uid(), pid = them.pid(), "another user was refused at the API");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection to the API without credentials was refused");
+            false
+        }
+    }
+}
+
+async fn serve_one(stream: UnixStream, router: Router) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .half_close(false);
+    let service = TowerToHyperService::new(router);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "an API connection ended early");
+    }
+}
+
+fn turned_away() -> Router {
+    Router::new().fallback(async || {
+        let problem = Problem {
+            error: Code::Failed.word().into(),
+            message: "the daemon runs as another user and refuses yours".into(),
+            next: Some("run the command as the daemon's user or as root".into()),
+        };
+        stamp((StatusCode::FORBIDDEN, axum::Json(problem)).into_response())
+    })
+}
+
+/// Adds the version header that clients check.
+pub fn stamp(mut response: axum::response::Response) -> axum::response::Response {
+    response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(VERSION));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn fault_a14_a_stale_socket_is_replaced_and_a_live_or_foreign_file_is_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("peerkeep.sock");
+        // Stale: the listener is gone, its file is not.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
+        let first = bind(&path).expect("a stale socket is replaced");
+        let mode = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o660);
+
+        let second = bind(&path).expect_err("somebody answers there");
+        assert_eq!(second.code, Code::Running);
+        drop(first);
+        assert!(!path.exists(), "its file goes with it");
+
+        fs::write(&path, b"precious").expect("write");
+        let third = bind(&path).expect_err("not a socket");
+        assert!(third.message.contains("not a socket"), "{third}");
+        assert_eq!(fs::read(&path).expect("read"), b"precious");
+    }
+
+    #[tokio::test]
+    async fn a_path_too_long_is_explained() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x".repeat(120)).join("peerkeep.sock");
+        let failure = bind(&path).expect_err("too long");
+        assert!(failure.next.is_some_and(|next| next.contains("--data")));
+    }
+}

@@ -1,0 +1,81 @@
+//! `peerkeep config`.
+
+use crate::api::Reloaded;
+use crate::cli::Shared;
+use crate::exit::Ended;
+use crate::{out, settings};
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+/// Show, check or reload the configuration.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  peerkeep config show               (every setting with its value and meaning)
+  peerkeep config show > peerkeep.toml
+  peerkeep config check --config new.toml
+  peerkeep config reload             (the same as SIGHUP)")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print every setting as a commented file: of the running daemon, or without one what it would start with.
+    Show,
+    /// Check the file without starting anything; mistakes are named by line and key.
+    Check,
+    /// Make the running daemon read its file again. A file with mistakes changes nothing.
+    Reload,
+}
+
+/// Does it.
+pub async fn run(shared: &Shared, args: Args) -> Ended {
+    let place = super::place(shared)?;
+    match args.action {
+        Action::Show => show(shared).await,
+        Action::Check => {
+            settings::load(&place, &settings::Overrides::default())?;
+            let found = place.config.exists();
+            let file = place.config.display().to_string();
+            out::either(shared.json, &json!({ "ok": true, "file": file, "found": found }), || {
+                if found {
+                    format!("{file} is good")
+                } else {
+                    format!("there is no {file}: the defaults hold")
+                }
+            });
+            Ok(())
+        }
+        Action::Reload => {
+            let reloaded: Reloaded =
+                super::daemon(shared).await?.post("/v1/config/reload", &json!({})).await?;
+            out::either(shared.json, &reloaded, || people(&reloaded));
+            Ok(())
+        }
+    }
+}
+
+async fn show(shared: &Shared) -> Ended {
+    let place = super::place(shared)?;
+    // A file named with --config is asked about as such, whatever a daemon runs with.
+    if !place.config_named
+        && let Ok(mut client) = super::daemon(shared).await
+    {
+        let shown: Value = client.get("/v1/config").await?;
+        let text = shown["text"].as_str().unwrap_or_default().to_owned();
+        out::either(shared.json, &shown["settings"], || out::clean_lines(&text));
+        return Ok(());
+    }
+    let settings = settings::load(&place, &settings::Overrides::default())?;
+    out::either(shared.json, &settings::to_json(&settings), || settings::to_text(&settings));
+    Ok(())
+}
+
+fn people(reloaded: &Reloaded) -> String {
+    let mut text = format!("{} was read again", out::clean(&reloaded.file));
+    if !reloaded.needs_restart.is_empty() {
+        text.push_str(&format!("\nonly a restart changes: {}", reloaded.needs_restart.join(", ")));
+    }
+    text
+}

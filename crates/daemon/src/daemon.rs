@@ -1,0 +1,217 @@
+//! The life of a node as a process: start, serve the API, take signals, reload, drain, end. It holds no state of peers.
+
+use crate::api::routes::{Api, router};
+use crate::api::{Reloaded, server};
+use crate::exit::{Code, Ended, Failure};
+use crate::place::Place;
+use peerkeep::{CommandError, IdentityError, Node, PeerAddress, PlaceError, StartError};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Most time between the first signal to stop and the end (fault K10).
+const DRAIN: Duration = Duration::from_secs(10);
+/// Reloads that wait; more are refused, and signals are merged.
+const WAITING_RELOADS: usize = 16;
+
+/// What a node starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// Its folder and file.
+    pub place: Place,
+    /// What the command line says about settings; it wins over the file at every reload too.
+    pub overrides: crate::settings::Overrides,
+    /// Whom to want at once.
+    pub want: Vec<PeerAddress>,
+}
+
+/// A running node with its API, ready to be announced.
+pub struct Daemon {
+    /// The node.
+    pub node: Node,
+    start: Start,
+    signals: Signals,
+    reload_inbox: mpsc::Receiver<Asked>,
+    stop_api: watch::Sender<bool>,
+}
+
+/// Where reloads are asked for. Whoever asks while one is due gets that one's answer.
+#[derive(Debug, Clone)]
+pub struct Reloads(mpsc::Sender<Asked>);
+
+type Asked = oneshot::Sender<Result<Reloaded, Failure>>;
+
+impl Reloads {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// The new configuration was refused, whole; the old one stays.
+    pub async fn ask(&self) -> Result<Reloaded, Failure> {
+        let (sender, answer) = oneshot::channel();
+        self.0
+            .try_send(sender)
+            .map_err(|_| Failure::failed("too many reloads are waiting").next("try again in a moment"))?;
+        answer.await.map_err(|_| Failure::new(Code::NotRunning, "the daemon is going down"))?
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+enum Heard {
+    Stop(&'static str),
+    Reload,
+}
+
+impl Daemon {
+    /// Starts the node and its API.
+    ///
+    /// # Errors
+    /// What stood in the way, with its own exit code.
+    pub async fn start(start: Start) -> Result<Daemon, Failure> {
+        // Before anything else, so that no signal kills a node half started.
+        let signals = Signals::catch()?;
+        let settings = crate::settings::load(&start.place, &start.overrides)?;
+        let node =
+            Node::builder().config(settings).data_dir(&start.place.data).start().await.map_err(started)?;
+        match Daemon::serve(node.clone(), start, signals).await {
+            Ok(daemon) => Ok(daemon),
+            Err(failure) => {
+                node.shutdown().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn serve(node: Node, start: Start, signals: Signals) -> Result<Daemon, Failure> {
+        let listening = server::bind(&start.place.socket())?;
+        let (sender, reload_inbox) = mpsc::channel(WAITING_RELOADS);
+        let (stop_api, stopped) = watch::channel(false);
+        let api = router(Api { node: node.clone(), reloads: Reloads(sender) });
+        tokio::spawn(listening.serve(api, stopped));
+        for peer in &start.want {
+            if let Err(error) = node.want(peer.clone()).await {
+                tracing::warn!(%error, "a peer named on the command line cannot be wanted");
+            }
+        }
+        Ok(Daemon { node, start, signals, reload_inbox, stop_api })
+    }
+
+    /// Serves until somebody asks it to stop, then drains: ten seconds at most, or until asked a second time.
+    ///
+    /// # Errors
+    /// It was asked twice, or the drain took too long.
+    pub async fn live(mut self) -> Ended {
+        let name = self.attend().await;
+        tracing::info!("{name}: saying goodbye to all peers; a second signal stops at once");
+        let drained = tokio::select! {
+            drained = tokio::time::timeout(DRAIN, self.node.shutdown()) => drained.is_ok(),
+            name = self.signals.stop() => {
+                tracing::warn!("{name} again: stopped at once");
+                return Err(Failure::failed("stopped at once, as asked twice"));
+            }
+        };
+        let _ = self.stop_api.send(true);
+        if drained {
+            tracing::info!("stopped");
+            Ok(())
+        } else {
+            Err(Failure::failed(format!("not every peer could be told within {}", crate::out::span(DRAIN))))
+        }
+    }
+
+    /// Takes signals and reloads until one says stop.
+    async fn attend(&mut self) -> &'static str {
+        loop {
+            let asked = tokio::select! {
+                heard = self.signals.next() => match heard {
+                    Heard::Stop(name) => return name,
+                    Heard::Reload => None,
+                },
+                asked = self.reload_inbox.recv() => asked,
+            };
+            // All that wait now want the same: one reload answers them, and a storm of signals is one signal.
+            let mut waiting: Vec<Asked> = asked.into_iter().collect();
+            while let Ok(asked) = self.reload_inbox.try_recv() {
+                waiting.push(asked);
+            }
+            let answer = self.reload().await;
+            match &answer {
+                Ok(reloaded) if reloaded.needs_restart.is_empty() => {
+                    tracing::info!(file = %reloaded.file, "the configuration was reloaded");
+                }
+                Ok(reloaded) => {
+                    let keys = reloaded.needs_restart.join(", ");
+                    tracing::warn!("the configuration was reloaded; a restart is needed for: {keys}");
+                }
+                Err(failure) => tracing::warn!("the configuration stays as it was: {}", failure.message),
+            }
+            for asked in waiting {
+                let _ = asked.send(answer.clone());
+            }
+        }
+    }
+
+    async fn reload(&self) -> Result<Reloaded, Failure> {
+        let settings = crate::settings::load(&self.start.place, &self.start.overrides)?;
+        let later = self.node.configure(settings).await.map_err(|error| match error {
+            CommandError::Settings(_) => Failure::new(Code::Config, error.to_string()),
+            other => Failure::failed(other.to_string()),
+        })?;
+        Ok(Reloaded {
+            file: self.start.place.config.display().to_string(),
+            needs_restart: later.into_iter().map(str::to_owned).collect(),
+        })
+    }
+}
+
+impl Signals {
+    fn catch() -> Result<Signals, Failure> {
+        let told = |error: std::io::Error| Failure::failed(format!("signals cannot be caught: {error}"));
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(told)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(told)?,
+            hangup: signal(SignalKind::hangup()).map_err(told)?,
+        })
+    }
+
+    /// The next signal. Cancel-safe.
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Heard::Stop("SIGINT"),
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+
+    /// The next signal to stop; reloads are pointless now.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Heard::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}
+
+/// Why a node did not start, with the exit code and the advice for it.
+fn started(error: StartError) -> Failure {
+    let message = error.to_string();
+    match error {
+        StartError::Place(PlaceError::InUse { .. }) => Failure::new(Code::Running, message)
+            .next("`peerkeep status` asks it how it is; a second node needs a folder of its own: --data DIR"),
+        StartError::Place(_) => Failure::failed(message),
+        StartError::Identity(IdentityError::NoRandomness) => Failure::new(Code::Identity, message),
+        StartError::Identity(_) => Failure::new(Code::Identity, message)
+            .next("nothing was changed; `peerkeep identity show` checks the file again"),
+        StartError::Settings(_) => {
+            Failure::new(Code::Config, message).next("`peerkeep config check` checks the file again")
+        }
+        StartError::Listen { .. } => Failure::new(Code::Listen, message)
+            .next("stop the program that listens there, or choose another address: --listen IP:PORT"),
+        StartError::Store(_) | StartError::System { .. } | StartError::Part(_) => Failure::failed(message),
+    }
+}

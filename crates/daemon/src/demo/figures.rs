@@ -1,0 +1,184 @@
+//! What the demo measured, what it should have reached, and the words for it. Nothing here measures.
+
+use super::Plan;
+use super::fleet::Fleet;
+use super::watch::Watch;
+use crate::out;
+use serde::Serialize;
+
+/// Fewer dials a minute than this, over all nodes, in steady state.
+const MAX_DIALS_PER_MINUTE: f64 = 10.0;
+/// The slowest of a hundred connections must be agreed within this.
+const MAX_ESTABLISH_MS: u64 = 1_000;
+/// A killed node must be connected again that long after it listens.
+const MAX_HEAL_MS: u64 = 2_000;
+
+/// The figures, also as JSON.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// Whether none was missed.
+    pub passed: bool,
+    /// How many nodes there were.
+    pub nodes: usize,
+    /// How long they were held, in seconds.
+    pub seconds: u64,
+    /// Connected peers of the node that has fewest, at the end.
+    pub connections_per_node: u32,
+    /// The same of every node.
+    pub connections: Vec<u32>,
+    /// Connections beyond one per pair: announced twice, or surplus sockets at rest.
+    pub duplicate_connections: u32,
+    /// Handshakes that failed outside the windows of the faults made.
+    pub handshake_failures: u64,
+    /// Dials over all nodes while nothing was wrong.
+    pub dials_per_minute_steady: f64,
+    /// From the dial to the agreement, 99th percentile, in milliseconds.
+    pub establish_p99_ms: Option<u64>,
+    /// How many connections that is over.
+    pub established: usize,
+    /// From the restarted node's listening until all its connections were back, in milliseconds.
+    pub heal_after_kill_ms: Option<u64>,
+    /// From the start of the processes until all were connected, in milliseconds.
+    pub first_connected_ms: u64,
+    /// Lines of level ERROR in the nodes' logs: each would be a bug.
+    pub error_lines: usize,
+    /// What was missed, as sentences.
+    pub missed: Vec<String>,
+    #[serde(skip)]
+    faults: bool,
+}
+
+impl Figures {
+    /// What has been seen until now.
+    pub fn of(plan: &Plan, watch: &Watch) -> Figures {
+        let connections = watch.connected();
+        let mut figures = Figures {
+            passed: true,
+            nodes: plan.nodes,
+            seconds: plan.hold.as_secs(),
+            connections_per_node: connections.iter().copied().min().unwrap_or(0),
+            connections,
+            duplicate_connections: watch.duplicates(),
+            handshake_failures: watch.handshake_failures,
+            dials_per_minute_steady: watch.dials_per_minute().unwrap_or(0.0),
+            establish_p99_ms: percentile_99(&watch.established_ms),
+            established: watch.established_ms.len(),
+            heal_after_kill_ms: None,
+            first_connected_ms: 0,
+            error_lines: 0,
+            missed: Vec::new(),
+            faults: plan.faults,
+        };
+        figures.judge(watch.missed_events);
+        figures
+    }
+
+    /// Notes something that should have been reached and was not.
+    pub fn miss(&mut self, what: impl Into<String>) {
+        self.passed = false;
+        self.missed.push(what.into());
+    }
+
+    /// Reads the logs: a line of level ERROR is a bug of ours.
+    pub fn logs_of(&mut self, fleet: &Fleet) {
+        if self.faults && self.passed && self.heal_after_kill_ms.is_none_or(|ms| ms > MAX_HEAL_MS) {
+            self.miss(format!("the killed node was not back within {MAX_HEAL_MS} ms of listening"));
+        }
+        for (index, log) in fleet.logs().iter().enumerate() {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let mut errors = text.lines().filter(|line| line.contains(" ERROR "));
+            if let Some(first) = errors.next() {
+                self.error_lines += 1 + errors.count();
+                let line = out::clean(first);
+                self.miss(format!("node {} logged an error: {line}", index + 1));
+            }
+        }
+    }
+
+    fn judge(&mut self, missed_events: u64) {
+        let expected = u32::try_from(self.nodes.saturating_sub(1)).unwrap_or(u32::MAX);
+        if self.connections.iter().any(|count| *count != expected) {
+            self.miss(format!("connections per node {:?} instead of {expected} each", self.connections));
+        }
+        if self.duplicate_connections > 0 {
+            self.miss(format!("{} duplicate connections", self.duplicate_connections));
+        }
+        if self.handshake_failures > 0 {
+            self.miss(format!("{} failed handshakes outside the faults made", self.handshake_failures));
+        }
+        if self.dials_per_minute_steady >= MAX_DIALS_PER_MINUTE {
+            self.miss(format!("{:.1} dials a minute in steady state", self.dials_per_minute_steady));
+        }
+        if self.establish_p99_ms.is_some_and(|ms| ms >= MAX_ESTABLISH_MS) {
+            self.miss(format!("a connection took {} ms", self.establish_p99_ms.unwrap_or(0)));
+        }
+        if missed_events > 0 {
+            self.miss(format!("{missed_events} events were missed"));
+        }
+    }
+
+    /// The summary for people.
+    pub fn summary(&self) -> String {
+        let expected = self.nodes.saturating_sub(1);
+        let ms = |value: Option<u64>| value.map_or_else(|| "not measured".into(), |ms| format!("{ms} ms"));
+        let mut table = out::table(&["FIGURE", "MEASURED", "TO REACH"]);
+        let each = self.connections.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let mut rows = vec![
+            ["connections of each node".into(), each, format!("{expected} each")],
+            ["duplicate connections".into(), self.duplicate_connections.to_string(), "0".into()],
+            [
+                "failed handshakes outside the faults made".into(),
+                self.handshake_failures.to_string(),
+                "0".into(),
+            ],
+            [
+                "dials a minute in steady state, all nodes".into(),
+                format!("{:.1}", self.dials_per_minute_steady),
+                format!("below {MAX_DIALS_PER_MINUTE:.0}"),
+            ],
+            [
+                format!("time to connect, 99th percentile of {}", self.established),
+                ms(self.establish_p99_ms),
+                format!("below {MAX_ESTABLISH_MS} ms"),
+            ],
+        ];
+        if self.faults {
+            rows.push([
+                "connected again after a kill, from listening".into(),
+                ms(self.heal_after_kill_ms),
+                format!("{MAX_HEAL_MS} ms at most"),
+            ]);
+        }
+        for row in rows {
+            table.add_row(row.to_vec());
+        }
+        let mut text = format!("{table}\n");
+        for missed in &self.missed {
+            text.push_str(&format!("MISSED: {}\n", out::clean(missed)));
+        }
+        text.push_str(if self.passed { "All reached.\n" } else { "Not all reached.\n" });
+        text
+    }
+}
+
+/// The value that 99 of 100 do not exceed; with fewer than a hundred, the largest.
+fn percentile_99(values: &[u64]) -> Option<u64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * 99).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_percentile_is_the_largest_of_few_and_not_of_many() {
+        assert_eq!(percentile_99(&[]), None);
+        assert_eq!(percentile_99(&[7]), Some(7));
+        assert_eq!(percentile_99(&[3, 9, 1]), Some(9));
+        let many: Vec<u64> = (1..=200).collect();
+        assert_eq!(percentile_99(&many), Some(198));
+    }
+}

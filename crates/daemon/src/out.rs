@@ -1,0 +1,216 @@
+//! Everything that goes to the terminal passes here: text from peers loses its escapes, a closed pipe is no error,
+//! JSON is one object on one line. Nothing here knows what it prints.
+
+use crate::exit::{Code, Failure};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Prints one line, or several, to standard output.
+pub fn text(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| {
+        if !text.ends_with('\n') {
+            stdout.write_all(b"\n")?;
+        }
+        stdout.flush()
+    });
+    if written.is_err() {
+        // The reader went away (`peerkeep peers | head`); there is nobody left to tell.
+        std::process::exit(0);
+    }
+}
+
+/// Prints one object on one line. Control characters that JSON leaves alone are escaped, so that a terminal shows them.
+pub fn json(value: &impl Serialize) {
+    text(&json_line(value));
+}
+
+/// Prints the object for programs or the text for people.
+pub fn either(as_json: bool, value: &impl Serialize, people: impl FnOnce() -> String) {
+    if as_json { json(value) } else { text(&people()) }
+}
+
+/// Prints a failure, for programs on standard output, for people on standard error, and gives the exit code.
+pub fn failure(as_json: bool, failure: &Failure) -> ExitCode {
+    if failure.message.is_empty() {
+        return failure.code.into();
+    }
+    if as_json {
+        json(&serde_json::json!({
+            "error": failure.code.word(),
+            "message": failure.message,
+            "next": failure.next,
+        }));
+    } else {
+        let _ = writeln!(io::stderr(), "peerkeep: {}", clean_lines(&failure.to_string()));
+    }
+    failure.code.into()
+}
+
+/// A usage error found after parsing.
+pub fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Code::Usage, message).next("`peerkeep help` lists the commands with examples")
+}
+
+/// Whether people watch standard error: progress is shown only then.
+pub fn watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A table in the house's look, cut to the width of the terminal, without borders when it is not one.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(if io::stdout().is_terminal() {
+        presets::UTF8_FULL_CONDENSED
+    } else {
+        presets::NOTHING
+    });
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+    table
+}
+
+/// Names and values below each other, aligned.
+pub fn facts(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in rows {
+        let mut lines = value.lines();
+        text.push_str(&format!("{name:width$}  {}\n", lines.next().unwrap_or("")));
+        for line in lines {
+            text.push_str(&format!("{:width$}  {line}\n", ""));
+        }
+    }
+    text
+}
+
+/// Text from outside without terminal escapes, control characters and direction overrides, on one line (fault A14).
+pub fn clean(text: &str) -> String {
+    strip(text, false)
+}
+
+/// The same, but lines stay lines.
+pub fn clean_lines(text: &str) -> String {
+    strip(text, true)
+}
+
+/// A span as people say it, two units at most: `1h 2m`, `3s`, `250ms`.
+pub fn span(span: Duration) -> String {
+    let rounded = match span.as_millis() {
+        0 => return "0ms".into(),
+        1..=999 => Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(0)),
+        _ => Duration::from_secs(span.as_secs()),
+    };
+    let text = humantime::format_duration(rounded).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// The same from milliseconds.
+pub fn span_ms(ms: u64) -> String {
+    span(Duration::from_millis(ms))
+}
+
+fn json_line(value: &impl Serialize) -> String {
+    let plain = serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    if !plain.chars().any(char::is_control) {
+        return plain;
+    }
+    let mut line = String::with_capacity(plain.len() + 16);
+    for c in plain.chars() {
+        if c.is_control() {
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+fn strip(text: &str, keep_lines: bool) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            '\u{9b}' => skip_until(&mut chars, |c| ('@'..='~').contains(&c)),
+            '\n' if keep_lines => kept.push('\n'),
+            '\n' | '\t' => kept.push(' '),
+            c if c.is_control() || turns_direction(c) => {}
+            c => kept.push(c),
+        }
+    }
+    kept
+}
+
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => skip_until(chars, |c| ('@'..='~').contains(&c)),
+        // A string command (title, clipboard, link) ends with BEL or ESC \.
+        Some(']' | 'P' | 'X' | '^' | '_') => {
+            while let Some(c) = chars.next() {
+                match c {
+                    '\u{7}' | '\u{9c}' => return,
+                    '\u{1b}' => {
+                        chars.next_if_eq(&'\\');
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn skip_until(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, last: impl Fn(char) -> bool) {
+    for c in chars.by_ref() {
+        if last(c) {
+            return;
+        }
+    }
+}
+
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_a14_escapes_from_peers_never_reach_the_terminal() {
+        assert_eq!(clean("\u{1b}[31mred\u{1b}[0m"), "red");
+        assert_eq!(clean("\u{1b}]0;owned\u{7}title"), "title");
+        assert_eq!(clean("\u{1b}]52;c;ZXZpbA==\u{1b}\\clip"), "clip");
+        assert_eq!(clean("a\u{9b}2Jb\u{7}\u{8}c\u{7f}"), "abc");
+        assert_eq!(clean("two\nlines\r\n"), "two lines ");
+        assert_eq!(clean("good\u{202e}live"), "goodlive");
+        assert_eq!(clean("plain ümlaut 漢字"), "plain ümlaut 漢字");
+        assert_eq!(clean("\u{1b}"), "");
+    }
+
+    #[test]
+    fn fault_a14_json_shows_control_characters_as_escapes() {
+        let line = json_line(&serde_json::json!({ "agent": "\u{1b}[2J\u{9b}x\u{7f}" }));
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        let back: serde_json::Value = serde_json::from_str(&line).expect("still JSON");
+        assert_eq!(back["agent"], "\u{1b}[2J\u{9b}x\u{7f}");
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!(span_ms(0), "0ms");
+        assert_eq!(span_ms(250), "250ms");
+        assert_eq!(span_ms(61_500), "1m 1s");
+        assert_eq!(span_ms(90_061_000), "1day 1h");
+    }
+
+    #[test]
+    fn facts_align_and_indent() {
+        assert_eq!(facts(&[("a", "1".into()), ("long", "2\n3".into())]), "a     1\nlong  2\n      3\n");
+    }
+}

@@ -1,0 +1,1 @@
+//! A peer's story in plain sentences, told from a replayed journal.
