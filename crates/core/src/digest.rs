@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Digest(pub u64);
 
+/// An odd constant with well spread bits: the golden ratio.
+const FOLD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl Digest {
     /// Folds one number in: a multiply-and-fold step as in wyhash. It guards against mistakes, not against attackers.
     pub fn mix(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let product = u128::from(self.0 ^ value) * u128::from(FOLD);
         self.0 = (product >> 64) as u64 ^ product as u64 ^ value.rotate_left(32);
     }
 

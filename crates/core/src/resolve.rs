@@ -338,8 +338,9 @@ impl Core {
         conn.fault = Some(Fault::new(Step::Hello, FaultKind::Declined));
         let at = conn.remote;
         if let Some(key) = key {
-            let outcome = self.identify(row, key, at, out);
-            debug_assert!(outcome.is_ok() || self.conns.row(row).contact != NONE);
+            if let Ok(contact) = self.identify(row, key, at, out) {
+                self.settle(contact, out);
+            }
         }
     }
 
