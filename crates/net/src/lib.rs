@@ -22,6 +22,7 @@ mod ring;
 mod shard;
 mod stack;
 mod stream_driver;
+mod task;
 mod tcp;
 mod waiters;
 

@@ -11,6 +11,10 @@ use tokio::net::TcpStream;
 
 /// An effect with its references expanded by the owner task before the next step. Times are the core's.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "dials are few, and a box for each is made where the core runs"
+)]
 pub enum Order {
     /// Connect to one of the addresses, greet, and report `Met`, `Missed`, `Declined`, `Gone`.
     Dial {
