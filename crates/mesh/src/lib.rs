@@ -9,14 +9,32 @@
 //! What it deliberately does not do: open sockets (net does), decide who is dialled, admitted, probed or closed (the
 //! core does), resume sessions or send early data, speak anything below TLS 1.3, or look at a name or an authority.
 
+mod channel;
 mod config;
+mod control;
+mod exchange;
+mod frames;
+mod handle;
 pub mod handshake;
 mod identity;
+mod link;
+mod mail;
+mod pipe;
 pub mod proof;
+mod rate;
 mod reason;
+mod registry;
+mod stack;
 pub mod tls;
 pub mod wire;
 
+pub use channel::{Channel, PREFACE_MAX_BYTES};
 pub use config::{Listen, MeshConfig, MeshConfigError};
+pub use control::Known;
+pub use exchange::{Exchange, NoExchange};
+pub use handle::{ChannelError, Handle, Info, OPEN_TIMEOUT, SendError};
 pub use identity::{Identity, IdentityError, MIN_SECRET_BYTES, Secret, ShortSecret};
+pub use link::MeshLink;
 pub use reason::Reason;
+pub use registry::{Incoming, Message, Messages, Registry, RegistryError};
+pub use stack::{MeshError, MeshMeeting, MeshStack};

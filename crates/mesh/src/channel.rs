@@ -1,0 +1,151 @@
+//! An application's channel: one Yamux stream as tokio's reader and writer, usable from any thread. Also the words
+//! that every stream begins with. A channel that is not read fills its own window and nobody else's.
+
+use crate::handle::{Open, Seat, Shared};
+use crate::{ChannelError, Handle};
+use futures::io::{AsyncRead as _, AsyncReadExt, AsyncWrite as _, AsyncWriteExt};
+use peerkeep_core::PeerKey;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Longest protocol name or topic in bytes.
+pub const PREFACE_MAX_BYTES: usize = 128;
+/// The name of the control channel.
+pub(crate) const CONTROL: &str = "peerkeep/control";
+/// The name of the message stream.
+pub(crate) const MAIL: &str = "peerkeep/mail";
+
+/// The acceptor's one byte after a name.
+pub(crate) const OK: u8 = 0;
+pub(crate) const UNKNOWN: u8 = 1;
+pub(crate) const BUSY: u8 = 2;
+
+/// A channel with a peer. Dropping it resets the stream; `shutdown` finishes our direction.
+pub struct Channel {
+    stream: yamux::Stream,
+    seat: Seat,
+    protocol: Box<str>,
+    finished: bool,
+}
+
+impl Channel {
+    pub(crate) fn new(stream: yamux::Stream, seat: Seat, protocol: Box<str>) -> Channel {
+        Channel { stream, seat, protocol, finished: false }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> PeerKey {
+        self.shared().info.peer
+    }
+
+    /// What is spoken.
+    pub fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
+    /// The link it runs over.
+    pub fn link(&self) -> Handle {
+        Handle(self.shared().clone())
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.seat.shared()
+    }
+
+    /// The end of a stream that nobody finished is a loss, not an end (fault C4).
+    fn check_end(&self) -> io::Result<()> {
+        let lost = self.stream.is_closed() && (!self.finished || self.shared().is_ended());
+        if lost { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("peer", &self.peer()).field("protocol", &self.protocol).finish()
+    }
+}
+
+impl AsyncRead for Channel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let count = ready!(Pin::new(&mut self.stream).poll_read(cx, buf.initialize_unfilled()))?;
+        buf.advance(count);
+        if count == 0 {
+            return Poll::Ready(self.check_end());
+        }
+        self.shared().touch();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Channel {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.shared().touch();
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_close(cx))?;
+        self.finished = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The bytes a stream begins with: one of length and the name.
+pub(crate) fn preface(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + name.len());
+    bytes.push(u8::try_from(name.len()).expect("names are checked before"));
+    bytes.extend_from_slice(name.as_bytes());
+    bytes
+}
+
+/// Reads the name a stream begins with; `None` when it is none.
+pub(crate) async fn read_preface(stream: &mut yamux::Stream) -> io::Result<Option<Box<str>>> {
+    let mut length = [0; 1];
+    stream.read_exact(&mut length).await?;
+    let length = usize::from(length[0]);
+    if length == 0 || length > PREFACE_MAX_BYTES {
+        return Ok(None);
+    }
+    let mut name = vec![0; length];
+    stream.read_exact(&mut name).await?;
+    Ok(String::from_utf8(name).ok().map(String::into_boxed_str))
+}
+
+/// Names the protocol on a fresh stream and hands the channel, or the peer's word against it, to whoever asked.
+pub(crate) async fn open(mut stream: yamux::Stream, want: Open) {
+    let Open { protocol, seat, mut reply } = want;
+    let asked = async {
+        stream.write_all(&preface(&protocol)).await?;
+        let mut word = [UNKNOWN; 1];
+        stream.read_exact(&mut word).await?;
+        io::Result::Ok(word[0])
+    };
+    let word = tokio::select! {
+        word = asked => word,
+        () = reply.closed() => return,
+    };
+    let answer = match word {
+        Ok(OK) => Ok(Channel::new(stream, seat, protocol)),
+        Ok(BUSY) => Err(ChannelError::Busy),
+        Ok(_) => Err(ChannelError::Unknown),
+        Err(_) if seat.shared().is_ended() => Err(ChannelError::Closed),
+        Err(_) => Err(ChannelError::Unknown),
+    };
+    let _ = reply.send(answer);
+}

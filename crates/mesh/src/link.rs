@@ -1,0 +1,494 @@
+//! The task of one running link: it owns the multiplexer and the control channel, answers net's mail, opens and routes
+//! streams, and ends with a goodbye. One hand-written poll, no timer while it is idle, nothing kept that is not used.
+
+use crate::channel::{self, BUSY, CONTROL, Channel, MAIL, OK, UNKNOWN, preface, read_preface};
+use crate::control::{Control, Event, Known};
+use crate::handle::{Handle, Open, Shared};
+use crate::mail;
+use crate::pipe::Pipe;
+use crate::rate::Bucket;
+use crate::registry::Taken;
+use crate::stack::Node;
+use crate::tls::fault_of;
+use futures::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt};
+use futures::stream::{FuturesUnordered, Stream as _};
+use peerkeep_core::{Fault, FaultKind, Step, Violation, Who};
+use peerkeep_net::{Ended, Link, Mail, Meter, Note};
+use ring::rand::SecureRandom;
+use std::future::{Future, poll_fn};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// An agreed link, ready to run.
+pub struct MeshLink {
+    pub(crate) node: Arc<Node>,
+    pub(crate) tls: Box<TlsStream<TcpStream>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) dialled: bool,
+}
+
+impl Link for MeshLink {
+    type Handle = Handle;
+
+    fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+
+    fn run(self, mail: Mail, meter: Meter) -> impl Future<Output = Ended> {
+        let mut task = Box::new(Task::new(self, mail, meter));
+        poll_fn(move |cx| task.poll(cx))
+    }
+}
+
+/// Inbound streams that have not said their name yet, at most.
+const MAX_NAMELESS: usize = 16;
+/// Streams beyond that which are dropped before it is called misbehaviour.
+const NAMELESS_FLOOD: u32 = 64;
+/// Streams besides channels: control, two of messages, the nameless.
+const SPARE_STREAMS: usize = 4 + MAX_NAMELESS;
+/// Rounds of work in one wake-up; then the other links of the shard have their turn.
+const ROUNDS: usize = 8;
+
+struct Task {
+    node: Arc<Node>,
+    shared: Arc<Shared>,
+    mail: Mail,
+    meter: Meter,
+    pipe: Pipe,
+    conn: yamux::Connection<Pipe>,
+    control: Control,
+    port: Port,
+    jobs: FuturesUnordered<Pin<Box<dyn Future<Output = Done>>>>,
+    nameless: usize,
+    dropped: u32,
+    writes_mail: bool,
+    reads_mail: bool,
+    learn: Bucket,
+    told: u64,
+    closing: Option<Box<Closing>>,
+}
+
+/// The control channel's stream.
+enum Port {
+    /// Not there yet: we dialled and have to open it, or the other side has.
+    Missing { ours: bool },
+    /// There; `quiet` until the other side has agreed to it.
+    Open { stream: yamux::Stream, quiet: bool },
+}
+
+/// What a side job came to.
+enum Done {
+    /// Nothing more to do.
+    Over,
+    /// A stream said its name, or failed to.
+    Named(yamux::Stream, Option<Box<str>>),
+    /// They misbehaved.
+    Violation(Violation),
+}
+
+/// The way out: say goodbye, close the multiplexer and TLS, wait for the other side to close.
+struct Closing {
+    deadline: Pin<Box<tokio::time::Sleep>>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Saying,
+    Shutting,
+    Draining,
+}
+
+impl Task {
+    fn new(link: MeshLink, mail: Mail, meter: Meter) -> Task {
+        let MeshLink { node, tls, shared, dialled } = link;
+        let mut config = yamux::Config::default();
+        let streams = usize::from(shared.limits.channels) + SPARE_STREAMS;
+        config.set_max_num_streams(streams);
+        config.set_max_connection_receive_window(Some((streams + 4) * yamux::DEFAULT_CREDIT as usize));
+        let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
+        let pipe = Pipe::new(tls, meter.clone());
+        let now = meter.clock().now();
+        let mut control = Control::new(now);
+        if shared.info.exchange {
+            control.ask();
+        }
+        Task {
+            learn: node.learn.recall(&shared.info.peer, now),
+            node,
+            shared,
+            mail,
+            meter,
+            conn: yamux::Connection::new(pipe.clone(), config, mode),
+            pipe,
+            control,
+            port: Port::Missing { ours: dialled },
+            jobs: FuturesUnordered::new(),
+            nameless: 0,
+            dropped: 0,
+            writes_mail: false,
+            reads_mail: false,
+            told: 0,
+            closing: None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.shared.waker.register(cx.waker());
+        self.read_notes(cx);
+        match self.work(cx) {
+            Err(end) => return Poll::Ready(end),
+            Ok(true) => cx.waker().wake_by_ref(),
+            Ok(false) => {}
+        }
+        if let Poll::Ready(Err(error)) = self.pipe.poll_push(cx) {
+            return Poll::Ready(self.end_of(Ended::Fault(fault_of(Step::Live, &error))));
+        }
+        self.poll_closing(cx)
+    }
+
+    /// Does what can be done now, up to [`ROUNDS`]; true when more is left.
+    fn work(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if self.is_shut() {
+            return Ok(false);
+        }
+        for _ in 0..ROUNDS {
+            self.report();
+            let mut moved = self.poll_streams(cx)?;
+            moved |= self.poll_wishes(cx)?;
+            moved |= self.poll_jobs(cx);
+            moved |= self.poll_control(cx)?;
+            if !moved {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_shut(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.stage != Stage::Saying)
+    }
+
+    fn read_notes(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(note) = self.mail.poll_next(cx) {
+            match note {
+                Note::Probe => {
+                    let mut nonce = [0; 8];
+                    if self.node.random.fill(&mut nonce).is_ok() {
+                        self.control.probe(self.meter.clock().now(), u64::from_be_bytes(nonce));
+                    }
+                }
+                Note::Close { why, deadline } => {
+                    if self.closing.is_none() {
+                        self.control.goodbye(why);
+                        let deadline = tokio::time::sleep_until(self.meter.clock().instant(deadline));
+                        self.closing =
+                            Some(Box::new(Closing { deadline: Box::pin(deadline), stage: Stage::Saying }));
+                    }
+                }
+            }
+        }
+        if self.shared.announce.swap(false, Ordering::AcqRel) && self.shared.info.exchange {
+            self.tell();
+        }
+    }
+
+    fn report(&mut self) {
+        self.meter.channels(self.shared.channels());
+        if self.shared.take_used() {
+            self.meter.used();
+        }
+    }
+
+    /// Drives the multiplexer and takes the streams that the other side opened.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        match self.conn.poll_next_inbound(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Some(Ok(stream))) => {
+                if self.nameless < MAX_NAMELESS {
+                    self.nameless += 1;
+                    self.jobs.push(Box::pin(name(stream)));
+                } else {
+                    self.dropped += 1;
+                    if self.dropped == NAMELESS_FLOOD {
+                        self.meter.violated(Violation::StreamAbuse);
+                    }
+                }
+                Ok(true)
+            }
+            Poll::Ready(Some(Err(error))) => Err(self.end_of(end_of(error))),
+            Poll::Ready(None) => Err(self.end_of(Ended::Fault(Fault::new(Step::Live, FaultKind::Closed)))),
+        }
+    }
+
+    /// Opens the streams that we want: control, messages, channels.
+    fn poll_wishes(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if matches!(self.port, Port::Missing { ours: true }) {
+            let Some(stream) = self.open(cx)? else { return Ok(false) };
+            self.port = Port::Open { stream, quiet: true };
+            let mut first = preface(CONTROL);
+            first.append(self.control.outbox());
+            *self.control.outbox() = first;
+        }
+        if !self.writes_mail && self.shared.has_letters() {
+            let Some(stream) = self.open(cx)? else { return Ok(false) };
+            self.writes_mail = true;
+            let write = mail::write(stream, self.shared.clone());
+            self.jobs.push(Box::pin(async move {
+                write.await;
+                Done::Over
+            }));
+        }
+        let mut moved = false;
+        loop {
+            if self.shared.desk().opens.is_empty() {
+                return Ok(moved);
+            }
+            let Some(stream) = self.open(cx)? else { return Ok(moved) };
+            let want: Option<Open> = self.shared.desk().opens.pop_front();
+            let Some(want) = want else { return Ok(moved) };
+            self.jobs.push(Box::pin(async move {
+                channel::open(stream, want).await;
+                Done::Over
+            }));
+            moved = true;
+        }
+    }
+
+    fn open(&mut self, cx: &mut Context<'_>) -> Result<Option<yamux::Stream>, Ended> {
+        match self.conn.poll_new_outbound(cx) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Ok(stream)) => Ok(Some(stream)),
+            Poll::Ready(Err(error)) => Err(self.end_of(end_of(error))),
+        }
+    }
+
+    fn poll_jobs(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Poll::Ready(Some(done)) = Pin::new(&mut self.jobs).poll_next(cx) {
+            moved = true;
+            match done {
+                Done::Over => {}
+                Done::Violation(what) => self.meter.violated(what),
+                Done::Named(stream, name) => {
+                    self.nameless = self.nameless.saturating_sub(1);
+                    self.on_named(stream, name);
+                }
+            }
+        }
+        moved
+    }
+
+    /// Routes a stream by its name.
+    fn on_named(&mut self, stream: yamux::Stream, name: Option<Box<str>>) {
+        let Some(name) = name else { return };
+        if &*name == CONTROL {
+            if matches!(self.port, Port::Missing { ours: false }) {
+                self.control.outbox().insert(0, OK);
+                self.port = Port::Open { stream, quiet: false };
+            } else {
+                self.meter.violated(Violation::OutOfOrder);
+            }
+        } else if &*name == MAIL {
+            if std::mem::replace(&mut self.reads_mail, true) || !self.shared.info.mail {
+                self.jobs.push(Box::pin(turn(stream, UNKNOWN)));
+            } else {
+                self.jobs.push(Box::pin(read_mail(stream, self.node.clone(), self.shared.clone())));
+            }
+        } else {
+            self.on_channel(stream, name);
+        }
+    }
+
+    fn on_channel(&mut self, stream: yamux::Stream, name: Box<str>) {
+        let refuse = match self.node.registry.room(&name) {
+            Taken::Unknown => UNKNOWN,
+            Taken::Busy => BUSY,
+            Taken::Yes => match self.shared.seat() {
+                Some(seat) => {
+                    self.jobs.push(Box::pin(welcome(stream, self.node.clone(), seat, name)));
+                    return;
+                }
+                None => BUSY,
+            },
+        };
+        self.jobs.push(Box::pin(turn(stream, refuse)));
+    }
+
+    /// Moves the control channel's bytes both ways.
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut moved = self.read_control(cx)?;
+        let Port::Open { stream, .. } = &mut self.port else { return Ok(moved) };
+        while !self.control.outbox().is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, self.control.outbox()) {
+                Poll::Ready(Ok(count)) => {
+                    self.control.outbox().drain(..count);
+                    moved = true;
+                }
+                Poll::Ready(Err(_)) | Poll::Pending => return Ok(moved),
+            }
+        }
+        *self.control.outbox() = Vec::new();
+        Ok(moved)
+    }
+
+    fn read_control(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let Port::Open { stream, quiet } = &mut self.port else { return Ok(false) };
+        let mut buf = [0; 512];
+        let count = match Pin::new(stream).poll_read(cx, &mut buf) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Ok(count)) if count > 0 => count,
+            Poll::Ready(_) => return Err(Ended::Fault(Fault::new(Step::Live, FaultKind::Closed))),
+        };
+        let mut bytes = &buf[..count];
+        if std::mem::take(quiet) {
+            let (word, rest) = bytes.split_at(1);
+            if word[0] != OK {
+                return Err(Ended::Fault(Fault::new(Step::Live, FaultKind::Protocol)));
+            }
+            bytes = rest;
+        }
+        let mut events = Vec::new();
+        let read = self.control.handle(self.meter.clock().now(), bytes, &mut events);
+        for event in events {
+            self.on_event(event)?;
+        }
+        read.map(|()| true).map_err(Ended::Violation)
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), Ended> {
+        match event {
+            Event::Rtt(rtt) => self.meter.rtt(rtt),
+            Event::Goodbye(why) => return Err(Ended::Goodbye(why)),
+            Event::Violation(what) => self.meter.violated(what),
+            Event::Asked if self.shared.info.exchange => {
+                self.told = 0;
+                self.tell();
+            }
+            Event::Peers(peers) if self.shared.info.exchange => self.learn(peers),
+            Event::Asked | Event::Peers(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Tells of the peers we know, unless that is what was told last.
+    fn tell(&mut self) {
+        let known = self.node.sample(&self.shared.info.peer, &self.shared.info.remote);
+        let mut hash = DefaultHasher::new();
+        known.hash(&mut hash);
+        let hash = hash.finish();
+        if self.told != hash {
+            self.told = hash;
+            self.control.tell(&known);
+        }
+    }
+
+    /// Passes on as many as this source may tell (fault F14).
+    fn learn(&mut self, peers: Vec<Known>) {
+        let rate = self.node.learn.rate();
+        let count = u32::try_from(peers.len()).unwrap_or(u32::MAX);
+        let taken = self.learn.take(&rate, self.meter.clock().now(), count);
+        let taken = usize::try_from(taken).unwrap_or(0);
+        for (key, addrs) in peers.into_iter().take(taken).filter(|(key, _)| *key != self.node.me) {
+            self.meter.gossip(Who::mesh(key), addrs);
+        }
+    }
+
+    /// The last bytes of the control channel may hold the reason for an end.
+    fn end_of(&mut self, end: Ended) -> Ended {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            match self.read_control(&mut cx) {
+                Err(Ended::Goodbye(why)) => return Ended::Goodbye(why),
+                Ok(true) => {}
+                Ok(false) | Err(_) => return if self.is_shut() { Ended::Asked } else { end },
+            }
+        }
+    }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Some(closing) = &mut self.closing else { return Poll::Pending };
+        if closing.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ended::Asked);
+        }
+        loop {
+            match closing.stage {
+                Stage::Saying => {
+                    if !self.control.outbox().is_empty() {
+                        return Poll::Pending;
+                    }
+                    closing.stage = Stage::Shutting;
+                }
+                Stage::Shutting => match self.conn.poll_close(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) => closing.stage = Stage::Draining,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ended::Asked),
+                },
+                Stage::Draining => return self.pipe.poll_drain(cx).map(|()| Ended::Asked),
+            }
+        }
+    }
+}
+
+impl Drop for Task {
+    /// Also when the future is dropped or panics: whoever waits for the link is told, and the bucket stays spent.
+    fn drop(&mut self) {
+        self.shared.end();
+        self.node.learn.keep(self.shared.info.peer, self.learn, self.meter.clock().now());
+    }
+}
+
+async fn name(mut stream: yamux::Stream) -> Done {
+    match read_preface(&mut stream).await {
+        Ok(name) => Done::Named(stream, name),
+        Err(_) => Done::Named(stream, None),
+    }
+}
+
+async fn turn(mut stream: yamux::Stream, word: u8) -> Done {
+    if stream.write_all(&[word]).await.is_ok() {
+        let _ = stream.close().await;
+    }
+    Done::Over
+}
+
+async fn read_mail(mut stream: yamux::Stream, node: Arc<Node>, shared: Arc<Shared>) -> Done {
+    if stream.write_all(&[OK]).await.is_err() {
+        return Done::Over;
+    }
+    match mail::read(stream, &shared, &node.registry).await {
+        Ok(()) => Done::Over,
+        Err(what) => Done::Violation(what),
+    }
+}
+
+async fn welcome(
+    mut stream: yamux::Stream,
+    node: Arc<Node>,
+    seat: crate::handle::Seat,
+    name: Box<str>,
+) -> Done {
+    if stream.write_all(&[OK]).await.is_ok() {
+        node.registry.deliver(Channel::new(stream, seat, name));
+    }
+    Done::Over
+}
+
+/// How the multiplexer's end is called.
+fn end_of(error: yamux::ConnectionError) -> Ended {
+    use yamux::{ConnectionError, FrameDecodeError};
+    match error {
+        ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error)) => {
+            Ended::Fault(fault_of(Step::Live, &error))
+        }
+        ConnectionError::Decode(FrameDecodeError::FrameTooLarge(_)) => Ended::Violation(Violation::TooLarge),
+        ConnectionError::Decode(_) => Ended::Violation(Violation::Malformed),
+        ConnectionError::Closed => Ended::Fault(Fault::new(Step::Live, FaultKind::Closed)),
+        _ => Ended::Fault(Fault::new(Step::Live, FaultKind::Resources)),
+    }
+}
