@@ -272,7 +272,6 @@ impl Core {
                 contact.penalty = 0;
                 contact.fast_until = Time::ZERO;
                 contact.epoch_changes = contact.epoch_changes.saturating_sub(1);
-                contact.flags.asked = false;
             }
             Standing::Waiting | Standing::Queued(_) | Standing::Idle => {
                 let (stack, desired) = (contact.who.stack, contact.is_desired());

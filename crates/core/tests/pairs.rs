@@ -127,7 +127,11 @@ fn strangers_by_address_turn_into_one_identity() {
         world.run_for(Duration::from_secs(120));
         exactly_one(&world, 0, 1, seed);
         for node in &world.nodes {
-            assert_eq!(node.core.view().contacts().count(), 1, "seed {seed}: the address is no contact of its own");
+            assert_eq!(
+                node.core.view().contacts().count(),
+                1,
+                "seed {seed}: the address is no contact of its own"
+            );
             assert!(node.core.view().contacts().all(|c| c.wanted), "seed {seed}: the wish moved over");
         }
     }
