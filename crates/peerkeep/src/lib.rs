@@ -14,6 +14,7 @@ mod hex;
 mod id;
 mod identity;
 mod node;
+mod place;
 mod project;
 mod settings;
 mod status;
@@ -31,6 +32,7 @@ pub use identity::{IDENTITY_FILE, Identity, IdentityError};
 pub use multiaddr::Multiaddr;
 pub use node::{Builder, Channel, EventStream, Incoming, Message, Messages, Node};
 pub use peerkeep_core::{PeerKey, Target};
+pub use place::DataDir;
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
 pub use settings::{
     ApiSettings, BackoffSettings, BanSettings, DialOrder, JournalSettings, LimitSettings, ListenSettings,
@@ -41,6 +43,6 @@ pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
     ErrorStatus, Event, EventKind, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
 };
-pub use store::StoreError;
+pub use store::{STORE_FILE, StoreError};
 pub use time::Timestamp;
 pub use words::{AddressSource, CloseReason, ErrorKind, LimitName, Misbehaviour, Stack, StepName};
