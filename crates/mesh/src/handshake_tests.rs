@@ -33,7 +33,7 @@ fn hello_from(local: Arc<Local>) -> (Dialler, Handshake) {
 }
 
 /// Runs both sides; gives what each found out, or the failure and what the other side makes of the refusal.
-fn greet(a: Arc<Local>, b: Arc<Local>) -> Result<(Agreed, Agreed), (Failure, Option<Failure>)> {
+fn greet(a: Arc<Local>, b: Arc<Local>) -> Result<(Agreed, Agreed), Box<(Failure, Option<Failure>)>> {
     let (mut dialler, hello) = hello_from(a);
     let mut acceptor = Acceptor::new(b, A, remote());
     let heard = match acceptor.handle(hello) {
@@ -45,7 +45,7 @@ fn greet(a: Arc<Local>, b: Arc<Local>) -> Result<(Agreed, Agreed), (Failure, Opt
                 emit_refusal(*refusal, &mut out);
                 dialler.handle(read(&out)).expect_err("a refusal")
             });
-            return Err((failure, told));
+            return Err(Box::new((failure, told)));
         }
     };
     let mut out = Vec::new();
@@ -58,7 +58,7 @@ fn greet(a: Arc<Local>, b: Arc<Local>) -> Result<(Agreed, Agreed), (Failure, Opt
                 emit_refusal(*refusal, &mut out);
                 acceptor.handle(read(&out)).expect_err("a refusal")
             });
-            return Err((failure, told));
+            return Err(Box::new((failure, told)));
         }
     };
     out.clear();
@@ -93,7 +93,7 @@ fn hello_answer_and_confirm_carry_both_sides_numbers() {
 
 #[test]
 fn another_network_is_refused_and_told_so() {
-    let (failure, told) = greet(local(A, |c| c.network = "x".into()), local(B, |_| ())).unwrap_err();
+    let (failure, told) = *greet(local(A, |c| c.network = "x".into()), local(B, |_| ())).unwrap_err();
     assert_eq!(kind(&failure), FaultKind::Network);
     assert_eq!(said(&told), Reason::Network.text());
 }
@@ -107,7 +107,7 @@ fn another_or_no_network_secret_is_refused_by_whichever_side_has_one() {
         (local(A, |_| ()), local(B, with(2))),
         (local(A, with(1)), local(B, |_| ())),
     ] {
-        let (failure, told) = greet(a, b).unwrap_err();
+        let (failure, told) = *greet(a, b).unwrap_err();
         assert_eq!(kind(&failure), FaultKind::Network);
         assert_eq!(said(&told), Reason::Network.text());
     }
@@ -124,7 +124,7 @@ fn s3_55_versions_meet_at_the_highest_common_one_in_both_directions() {
         assert_eq!((answered.version, heard.version), (1, 1));
         assert!(!answered.exchange && !heard.exchange && !answered.mail);
     }
-    let (failure, told) = greet(local(A, old), local(B, new)).unwrap_err();
+    let (failure, told) = *greet(local(A, old), local(B, new)).unwrap_err();
     assert_eq!(kind(&failure), FaultKind::Version);
     assert_eq!(said(&told), "no common version: here 2 to 2, there 1 to 1");
 }
@@ -133,7 +133,7 @@ fn s3_55_versions_meet_at_the_highest_common_one_in_both_directions() {
 fn an_identity_that_is_not_on_the_list_is_refused_by_either_side() {
     let only = |key| move |c: &mut MeshConfig| c.allow = Some(BTreeSet::from([key]));
     greet(local(A, only(B)), local(B, only(A))).expect("both listed");
-    let (failure, told) = greet(local(A, |_| ()), local(B, only(B))).unwrap_err();
+    let (failure, told) = *greet(local(A, |_| ()), local(B, only(B))).unwrap_err();
     assert_eq!(kind(&failure), FaultKind::Identity);
     assert_eq!(said(&told), Reason::NotAllowed.text());
     let mut out = Vec::new();

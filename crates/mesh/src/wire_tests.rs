@@ -86,10 +86,7 @@ fn fault_f3_a_list_longer_than_its_bytes_is_an_error() {
 
 #[test]
 fn fault_f4_deep_nesting_is_an_error() {
-    let mut body = Vec::new();
-    for _ in 0..1000 {
-        body.push(0x7b);
-    }
+    let body = vec![0x7b; 1000];
     let mut bytes = u16::try_from(body.len()).expect("short").to_be_bytes().to_vec();
     bytes.extend_from_slice(&body);
     assert_eq!(parse::<Control>(&bytes, MAX_CONTROL_BYTES), Err(WireError::Malformed));
