@@ -63,6 +63,11 @@ impl Facts {
         self.0.dropped_count.load(Ordering::Relaxed)
     }
 
+    /// Waits until some are there. For the owner, and for drivers' tests.
+    pub async fn ready(&self) {
+        self.0.ready.notified().await;
+    }
+
     /// Takes all that wait, in order; `into` must be empty and its memory is used for the next batch.
     pub fn take(&self, into: &mut Vec<Fact>) {
         debug_assert!(into.is_empty());
