@@ -1,10 +1,13 @@
 //! The life of a node as a process: start, serve the API, take signals, reload, drain, end. It holds no state of peers.
 
+use crate::api::group::Group;
 use crate::api::routes::{Api, router};
 use crate::api::{Reloaded, server};
 use crate::exit::{Code, Ended, Failure};
+use crate::level::{Level, filter};
 use crate::place::Place;
-use peerkeep::{CommandError, IdentityError, Node, PeerAddress, PlaceError, StartError};
+use crate::settings::Overrides;
+use peerkeep::{CommandError, IdentityError, Node, PeerAddress, PlaceError, Settings, StartError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,8 +22,12 @@ const WAITING_RELOADS: usize = 16;
 pub struct Start {
     /// Its folder and file.
     pub place: Place,
+    /// What all of it says at the start.
+    pub settings: Settings,
     /// What the command line says about settings; it wins over the file at every reload too.
-    pub overrides: crate::settings::Overrides,
+    pub overrides: Overrides,
+    /// The log's level, which a reload may change.
+    pub level: Level,
     /// Whom to want at once.
     pub want: Vec<PeerAddress>,
 }
@@ -87,7 +94,8 @@ impl Daemon {
     }
 
     async fn serve(node: Node, start: Start, signals: Signals) -> Result<Daemon, Failure> {
-        let listening = server::bind(&start.place.socket())?;
+        let group = Group::find(&start.settings.api.group)?;
+        let listening = server::bind(&start.place.socket_of(&start.settings), group)?;
         let (sender, reload_inbox) = mpsc::channel(WAITING_RELOADS);
         let (stop_api, stopped) = watch::channel(false);
         let api = router(Api { node: node.clone(), reloads: Reloads(sender) });
@@ -157,10 +165,13 @@ impl Daemon {
 
     async fn reload(&self) -> Result<Reloaded, Failure> {
         let settings = crate::settings::load(&self.start.place, &self.start.overrides)?;
+        let level = settings.log.level.clone();
+        filter(&level)?;
         let later = self.node.configure(settings).await.map_err(|error| match error {
             CommandError::Settings(_) => Failure::new(Code::Config, error.to_string()),
             other => Failure::failed(other.to_string()),
         })?;
+        self.start.level.change(&level);
         Ok(Reloaded {
             file: self.start.place.config.display().to_string(),
             needs_restart: later.into_iter().map(str::to_owned).collect(),

@@ -8,6 +8,7 @@ mod cmd;
 mod daemon;
 mod demo;
 mod exit;
+mod level;
 mod out;
 mod place;
 mod settings;

@@ -1,7 +1,7 @@
 //! Everything that goes to the terminal passes here: text from peers loses its escapes, a closed pipe is no error,
 //! JSON is one object on one line. Nothing here knows what it prints.
 
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -48,11 +48,6 @@ pub fn failure(as_json: bool, failure: &Failure) -> ExitCode {
         let _ = writeln!(io::stderr(), "peerkeep: {}", clean_lines(&failure.to_string()));
     }
     failure.code.into()
-}
-
-/// A usage error found after parsing.
-pub fn usage(message: impl Into<String>) -> Failure {
-    Failure::new(Code::Usage, message).next("`peerkeep help` lists the commands with examples")
 }
 
 /// Whether people watch standard error: progress is shown only then.

@@ -1,6 +1,8 @@
 //! Where a node keeps its things, and which of them a command means. Creates nothing and opens nothing.
 
 use crate::exit::Failure;
+use crate::settings::Overrides;
+use peerkeep::Settings;
 use std::path::{Path, PathBuf};
 
 /// A data folder and a configuration file.
@@ -33,9 +35,15 @@ impl Place {
         Ok(Place { data, config, config_named })
     }
 
-    /// The API's socket.
+    /// The API's socket of a daemon with these settings.
+    pub fn socket_of(&self, settings: &Settings) -> PathBuf {
+        self.data.join(settings.api.socket.as_deref().unwrap_or(Path::new("peerkeep.sock")))
+    }
+
+    /// The API's socket, for a client: as the settings file says, if it can be read.
     pub fn socket(&self) -> PathBuf {
-        self.data.join("peerkeep.sock")
+        let settings = crate::settings::load(self, &Overrides::default()).unwrap_or_default();
+        self.socket_of(&settings)
     }
 
     /// The identity's key file.

@@ -2,6 +2,7 @@
 //! No TCP listener: other machines have no business here.
 
 pub mod events;
+pub mod group;
 pub mod routes;
 pub mod server;
 

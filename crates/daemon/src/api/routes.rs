@@ -217,7 +217,7 @@ async fn config(State(api): State<Api>) -> Json<serde_json::Value> {
     let settings = api.node.settings();
     Json(serde_json::json!({
         "settings": crate::settings::to_json(&settings),
-        "text": crate::settings::to_text(&settings),
+        "text": settings.to_toml(),
     }))
 }
 

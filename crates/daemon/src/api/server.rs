@@ -1,6 +1,7 @@
 //! The unix socket under the API: made with mode 0660, served only to the same user and to root, with limits on
 //! connections, headers and time. A stale socket is replaced; somebody else's file is not touched (faults A4, A14).
 
+use super::group::Group;
 use super::{Problem, VERSION, VERSION_HEADER};
 use crate::exit::{Code, Failure};
 use axum::Router;
@@ -29,13 +30,14 @@ pub struct Listening {
     listener: UnixListener,
     path: PathBuf,
     inode: u64,
+    group: Option<Group>,
 }
 
-/// Binds the socket. The caller holds the data folder's lock, so a socket that is there already is stale.
+/// Binds the socket, for the owner and, if there is one, a group. The caller holds the data folder's lock, so a socket that is there already is stale.
 ///
 /// # Errors
 /// The path is too long, belongs to somebody else, is no socket, or somebody still answers there.
-pub fn bind(path: &Path) -> Result<Listening, Failure> {
+pub fn bind(path: &Path, group: Option<Group>) -> Result<Listening, Failure> {
     let told = |what: String| Failure::failed(format!("the API socket {}: {what}", path.display()));
     if let Ok(found) = fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
@@ -61,10 +63,14 @@ pub fn bind(path: &Path) -> Result<Listening, Failure> {
         told(error.to_string()).next("a socket's path may have 100 characters; use a shorter --data DIR")
     })?;
     let placed = fs::set_permissions(&fresh, fs::Permissions::from_mode(0o660))
+        .and_then(|()| match &group {
+            Some(group) => std::os::unix::fs::chown(&fresh, None, Some(group.gid)),
+            None => Ok(()),
+        })
         .and_then(|()| fs::rename(&fresh, path))
         .and_then(|()| fs::symlink_metadata(path));
     match placed {
-        Ok(found) => Ok(Listening { listener, path: path.to_owned(), inode: found.ino() }),
+        Ok(found) => Ok(Listening { listener, path: path.to_owned(), inode: found.ino(), group }),
         Err(error) => {
             let _ = fs::remove_file(&fresh);
             Err(told(error.to_string()))
@@ -91,7 +97,8 @@ impl Listening {
                     continue;
                 }
             };
-            let router = if may_enter(&stream, us) { router.clone() } else { turned_away() };
+            let router =
+                if may_enter(&stream, us, self.group.as_ref()) { router.clone() } else { turned_away() };
             tokio::spawn(async move {
                 serve_one(stream, router).await;
                 drop(slot);
@@ -109,10 +116,11 @@ impl Drop for Listening {
     }
 }
 
-/// Whether the process at the other end runs as our user or as root.
-fn may_enter(stream: &UnixStream, us: u32) -> bool {
+/// Whether the process at the other end runs as our user, as root or as a member of the group.
+fn may_enter(stream: &UnixStream, us: u32, group: Option<&Group>) -> bool {
     match stream.peer_cred() {
         Ok(them) if them.uid() == us || them.uid() == 0 => true,
+        Ok(them) if group.is_some_and(|group| group.has(them.uid(), them.gid())) => true,
         Ok(them) => {
             tracing::warn!(uid = them.uid(), pid = them.pid(), "another user was refused at the API");
             false
@@ -164,17 +172,17 @@ mod tests {
         let path = dir.path().join("peerkeep.sock");
         // Stale: the listener is gone, its file is not.
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
-        let first = bind(&path).expect("a stale socket is replaced");
+        let first = bind(&path, None).expect("a stale socket is replaced");
         let mode = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
         assert_eq!(mode, 0o660);
 
-        let second = bind(&path).expect_err("somebody answers there");
+        let second = bind(&path, None).expect_err("somebody answers there");
         assert_eq!(second.code, Code::Running);
         drop(first);
         assert!(!path.exists(), "its file goes with it");
 
         fs::write(&path, b"precious").expect("write");
-        let third = bind(&path).expect_err("not a socket");
+        let third = bind(&path, None).expect_err("not a socket");
         assert!(third.message.contains("not a socket"), "{third}");
         assert_eq!(fs::read(&path).expect("read"), b"precious");
     }
@@ -183,7 +191,7 @@ mod tests {
     async fn a_path_too_long_is_explained() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x".repeat(120)).join("peerkeep.sock");
-        let failure = bind(&path).expect_err("too long");
+        let failure = bind(&path, None).expect_err("too long");
         assert!(failure.next.is_some_and(|next| next.contains("--data")));
     }
 }

@@ -3,15 +3,17 @@
 use crate::api::Reloaded;
 use crate::cli::Shared;
 use crate::exit::Ended;
-use crate::{out, settings};
+use crate::out;
+use crate::settings::{self, Overrides};
 use clap::Subcommand;
+use peerkeep::{Settings, TEMPLATE};
 use serde_json::{Value, json};
 
 /// Show, check or reload the configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  peerkeep config show               (every setting with its value and meaning)
-  peerkeep config show > peerkeep.toml
+  peerkeep config show               (every setting in force)
+  peerkeep config show --default > peerkeep.toml      (the commented file)
   peerkeep config check --config new.toml
   peerkeep config reload             (the same as SIGHUP)")]
 pub struct Args {
@@ -21,10 +23,19 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Print every setting as a commented file: of the running daemon, or without one what it would start with.
-    Show,
+    /// Print every setting in force: of the running daemon, or without one what it would start with.
+    Show {
+        /// Print the commented file with every key at its default instead.
+        #[arg(long)]
+        default: bool,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
     /// Check the file without starting anything; mistakes are named by line and key.
-    Check,
+    Check {
+        #[command(flatten)]
+        overrides: Overrides,
+    },
     /// Make the running daemon read its file again. A file with mistakes changes nothing.
     Reload,
 }
@@ -33,9 +44,13 @@ enum Action {
 pub async fn run(shared: &Shared, args: Args) -> Ended {
     let place = super::place(shared)?;
     match args.action {
-        Action::Show => show(shared).await,
-        Action::Check => {
-            settings::load(&place, &settings::Overrides::default())?;
+        Action::Show { default: true, .. } => {
+            out::either(shared.json, &settings::to_json(&Settings::default()), || TEMPLATE.into());
+            Ok(())
+        }
+        Action::Show { overrides, .. } => show(shared, &overrides).await,
+        Action::Check { overrides } => {
+            settings::load(&place, &overrides)?;
             let found = place.config.exists();
             let file = place.config.display().to_string();
             out::either(shared.json, &json!({ "ok": true, "file": file, "found": found }), || {
@@ -56,7 +71,7 @@ pub async fn run(shared: &Shared, args: Args) -> Ended {
     }
 }
 
-async fn show(shared: &Shared) -> Ended {
+async fn show(shared: &Shared, overrides: &Overrides) -> Ended {
     let place = super::place(shared)?;
     // A file named with --config is asked about as such, whatever a daemon runs with.
     if !place.config_named
@@ -67,8 +82,8 @@ async fn show(shared: &Shared) -> Ended {
         out::either(shared.json, &shown["settings"], || out::clean_lines(&text));
         return Ok(());
     }
-    let settings = settings::load(&place, &settings::Overrides::default())?;
-    out::either(shared.json, &settings::to_json(&settings), || settings::to_text(&settings));
+    let settings = settings::load(&place, overrides)?;
+    out::either(shared.json, &settings::to_json(&settings), || settings.to_toml());
     Ok(())
 }
 

@@ -3,16 +3,14 @@
 use crate::cli::Shared;
 use crate::daemon::{Daemon, Start};
 use crate::exit::{Ended, Failure};
-use crate::settings::Overrides;
+use crate::level::{Level, filter};
+use crate::settings::{self, Overrides};
 use crate::{cmd, out};
-use peerkeep::{NodeStatus, PeerAddress};
+use peerkeep::{LogFormat, LogSettings, NodeStatus, PeerAddress};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde_json::json;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 /// Run a node until it is told to stop. This is what `peerkeep` alone does.
 ///
@@ -29,18 +27,11 @@ least 16 bytes, the same on every machine:  head -c 32 /dev/urandom | base64 > n
 
 Logs go to standard error; RUST_LOG sets how much, such as RUST_LOG=peerkeep=debug.")]
 pub struct Args {
-    /// Listen here instead of where the configuration says; port 0 takes a free one. May be repeated.
-    #[arg(long, value_name = "IP:PORT")]
-    listen: Vec<SocketAddr>,
-    /// The file with the network secret, which every node of the network has.
-    #[arg(long, value_name = "FILE")]
-    secret: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
     /// Keep this peer connected. May be repeated; it is remembered like `peerkeep want`.
     #[arg(long, value_name = "ADDR")]
     want: Vec<PeerAddress>,
-    /// Log as JSON, one object on one line.
-    #[arg(long)]
-    log_json: bool,
     /// End when the process that started this one ends.
     #[arg(long, hide = true)]
     die_with_parent: bool,
@@ -49,12 +40,10 @@ pub struct Args {
 /// Runs it to its end.
 pub fn run(shared: &Shared, args: Args) -> Ended {
     harden(args.die_with_parent);
-    log_to_stderr(args.log_json);
-    let start = Start {
-        place: cmd::place(shared)?,
-        overrides: Overrides { listen: args.listen, secret: args.secret },
-        want: args.want,
-    };
+    let place = cmd::place(shared)?;
+    let settings = settings::load(&place, &args.overrides)?;
+    let level = log_to_stderr(&settings.log)?;
+    let start = Start { place, settings, overrides: args.overrides, level, want: args.want };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -107,12 +96,26 @@ fn harden(die_with_parent: bool) {
     }
 }
 
-fn log_to_stderr(as_json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if as_json {
-        log.json().init();
-    } else {
-        log.with_ansi(io::stderr().is_terminal()).init();
-    }
+/// Logs to standard error. `RUST_LOG` wins over the file; the level of the file can change with a reload.
+fn log_to_stderr(log: &LogSettings) -> Result<Level, Failure> {
+    let fixed = std::env::var("RUST_LOG").is_ok_and(|filter| !filter.is_empty());
+    let text = if fixed { std::env::var("RUST_LOG").unwrap_or_default() } else { log.level.clone() };
+    let filter = filter(&text)?;
+    let builder = tracing_subscriber::fmt().with_writer(io::stderr);
+    let level = match log.format {
+        LogFormat::Json => {
+            let builder = builder.json().with_env_filter(filter).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Level::new(fixed, move |filter| handle.reload(filter).is_ok())
+        }
+        LogFormat::Text => {
+            let colour = io::stderr().is_terminal();
+            let builder = builder.with_ansi(colour).with_env_filter(filter).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Level::new(fixed, move |filter| handle.reload(filter).is_ok())
+        }
+    };
+    Ok(level)
 }

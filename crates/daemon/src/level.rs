@@ -1,0 +1,46 @@
+//! How much is logged, changeable while the daemon runs.
+
+use crate::exit::{Code, Failure};
+use std::fmt;
+use tracing_subscriber::EnvFilter;
+
+/// The handle to the running log's filter.
+pub struct Level {
+    fixed: bool,
+    set: Box<dyn Fn(EnvFilter) -> bool + Send + Sync>,
+}
+
+impl Level {
+    /// A handle that calls `set`; `fixed` when the environment decided and the file has no say.
+    pub fn new(fixed: bool, set: impl Fn(EnvFilter) -> bool + Send + Sync + 'static) -> Level {
+        Level { fixed, set: Box::new(set) }
+    }
+
+    /// Takes the level of a reloaded file.
+    pub fn change(&self, text: &str) {
+        if let (false, Ok(filter)) = (self.fixed, filter(text))
+            && !(self.set)(filter)
+        {
+            tracing::warn!("the log level could not be changed");
+        }
+    }
+}
+
+impl fmt::Debug for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Level").field("fixed", &self.fixed).finish_non_exhaustive()
+    }
+}
+
+/// The filter that a text means.
+///
+/// # Errors
+/// It is none.
+pub fn filter(text: &str) -> Result<EnvFilter, Failure> {
+    // The database's own chatter is below what a user of this program asked for with a bare level.
+    let text = if text.contains(['=', ',']) { text.to_owned() } else { format!("{text},sqlx=warn") };
+    EnvFilter::try_new(&text).map_err(|error| {
+        Failure::new(Code::Config, format!("log.level: {text:?} is no level and no filter: {error}"))
+            .next("use error, warn, info, debug, trace, or a filter such as info,peerkeep_net=debug")
+    })
+}

@@ -1,1 +1,0 @@
-//! A peer's story in plain sentences, told from a replayed journal.
