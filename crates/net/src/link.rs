@@ -331,3 +331,89 @@ fn wake(waker: &Cell<Option<Waker>>) {
 fn add(counter: &AtomicU64, count: usize) {
     counter.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SOFT_LIMIT;
+
+    const CONN: ConnRef = ConnRef { row: 3, generation: 1 };
+
+    fn link() -> (Post, Mail, Meter, Facts) {
+        let facts = Facts::default();
+        let (post, mail, meter) = Post::loose(CONN, facts.clone());
+        (post, mail, meter, facts)
+    }
+
+    fn seen(facts: &Facts) -> Vec<Fact> {
+        let mut seen = Vec::new();
+        facts.take(&mut seen);
+        seen
+    }
+
+    fn note(mail: &mut Mail) -> Option<Note> {
+        match mail.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(note) => Some(note),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_thousand_frames_are_one_report_and_silence_is_none() {
+        let (post, _mail, meter, facts) = link();
+        for _ in 0..1_000 {
+            meter.received(10);
+        }
+        meter.channels(2);
+        meter.rtt(Duration::from_micros(700));
+        assert_eq!(seen(&facts), [], "not before the pace allows");
+        post.0.desk.sweep();
+        let [Fact::Reported { conn: CONN, report }] = seen(&facts)[..] else { panic!("one report") };
+        assert_eq!((report.channels, report.rtt_us), (2, 700));
+        assert_eq!(post.bytes().received(), 10_000);
+        meter.channels(2);
+        post.0.desk.sweep();
+        assert_eq!(seen(&facts), [], "nothing changed");
+    }
+
+    #[test]
+    fn reports_wait_while_the_owner_is_behind_and_are_not_lost() {
+        let (post, _mail, meter, facts) = link();
+        for _ in 0..SOFT_LIMIT {
+            facts.saw(Fact::TurnedAway { count: 1 });
+        }
+        meter.used();
+        meter.gossip(Who::mesh(peerkeep_core::PeerKey::ed25519([1; 32])), Addrs::new());
+        post.0.desk.sweep();
+        assert_eq!(seen(&facts).len(), SOFT_LIMIT);
+        assert_eq!(facts.dropped_count(), 1, "gossip is dropped, and counted");
+        post.0.desk.sweep();
+        assert!(matches!(seen(&facts)[..], [Fact::Reported { conn: CONN, .. }]));
+    }
+
+    #[test]
+    fn the_mailbox_holds_one_probe_and_the_last_close() {
+        let (post, mut mail, _meter, _facts) = link();
+        assert_eq!(note(&mut mail), None);
+        post.probe();
+        post.probe();
+        post.close(Close::Idle, Time(1));
+        post.close(Close::Shutdown, Time(2));
+        assert_eq!(note(&mut mail), Some(Note::Close { why: Close::Shutdown, deadline: Time(2) }));
+        assert_eq!(note(&mut mail), Some(Note::Probe));
+        assert_eq!(note(&mut mail), None);
+    }
+
+    #[test]
+    fn misbehaviour_is_told_once_and_nothing_after_the_end() {
+        let (post, _mail, meter, facts) = link();
+        meter.violated(Violation::TooMuch);
+        meter.violated(Violation::TooMuch);
+        assert_eq!(seen(&facts), [Fact::Violated { conn: CONN, what: Violation::TooMuch }]);
+        meter.used();
+        post.silence();
+        meter.used();
+        post.0.desk.sweep();
+        assert_eq!(seen(&facts), [], "Gone is the last fact of a conn");
+    }
+}
