@@ -104,15 +104,14 @@ impl Core {
         if self.contacts.len() < limit as usize {
             return Ok(());
         }
-        let candidate = self.candidates[stack.index()].head;
-        let victim = match self.spent.head {
-            crate::slab::NONE if !gossip => candidate,
-            spent => spent,
-        };
-        if victim == crate::slab::NONE {
+        let mut victim = self.spent.front(&mut self.contacts);
+        if victim.is_none() && !gossip {
+            victim = self.candidates[stack.index()].front(&mut self.contacts);
+        }
+        let Some(victim) = victim else {
             self.stats.contacts_dropped += 1;
             return Err(Limit::Contacts);
-        }
+        };
         self.remove_contact(victim);
         Ok(())
     }

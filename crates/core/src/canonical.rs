@@ -22,8 +22,7 @@ impl Core {
             let contact = self.contacts.row(row);
             let timer = self.wheel.due(Owner::Contact(row)).map(relative);
             let fast = relative(contact.fast_until);
-            let membership = contact.membership as u8;
-            put(&mut out, &(contact.who, contact.standing, contact.flags, membership, timer, fast));
+            put(&mut out, &(contact.who, contact.standing, contact.flags, contact.member, timer, fast));
             let times = (relative(contact.retry_at), relative(contact.turn_until));
             put(&mut out, &(contact.accepted, contact.failures, contact.epoch_changes, times));
             let mut at = contact.head;

@@ -1,7 +1,6 @@
 //! Every invariant, recounted from scratch. O(n): tests, the simulator, and whatever comes from outside.
 
-use crate::contact::Membership;
-use crate::list::List;
+use crate::list::Line;
 use crate::slab::NONE;
 use crate::state::Counts;
 use crate::{Core, Direction, STACKS, Stage, Standing};
@@ -17,7 +16,7 @@ impl Core {
     /// The first invariant that does not hold.
     pub fn check(&self) -> Result<(), Broken> {
         self.check_links()?;
-        self.check_lists()?;
+        self.check_queues()?;
         self.check_counts()?;
         self.check_standings()?;
         self.check_promises()
@@ -56,32 +55,15 @@ impl Core {
         ensure(owned == attached as usize, "every attached conn is linked")
     }
 
-    fn check_lists(&self) -> Result<(), Broken> {
+    fn check_queues(&self) -> Result<(), Broken> {
+        let queues = self.candidates.iter().chain([&self.queue, &self.spent]);
         let mut members = 0;
-        members += self.check_list(&self.queue, Membership::Queue, None)?;
-        members += self.check_list(&self.spent, Membership::Spent, None)?;
-        for (stack, list) in self.candidates.iter().enumerate() {
-            members += self.check_list(list, Membership::Candidate, Some(stack))?;
+        for queue in queues {
+            ensure(queue.is_sound(&self.contacts), "a queue's entries account for its members")?;
+            members += queue.len() as usize;
         }
-        let listed = self.contacts.iter().filter(|(_, c)| c.membership != Membership::None).count();
-        ensure(listed == members, "every member is in its list")
-    }
-
-    fn check_list(&self, list: &List, membership: Membership, stack: Option<usize>) -> Result<usize, Broken> {
-        let (mut at, mut prev, mut count) = (list.head, NONE, 0_usize);
-        while at != NONE {
-            let contact = self.contacts.live(at).ok_or(Broken("a list member exists"))?;
-            ensure(contact.membership == membership && contact.prev == prev, "lists are linked both ways")?;
-            ensure(
-                stack.is_none_or(|s| s == contact.who.stack.index()),
-                "a candidate is on its stack's list",
-            )?;
-            count += 1;
-            ensure(count <= self.contacts.len(), "a list ends")?;
-            (prev, at) = (at, contact.next);
-        }
-        ensure(count == list.len as usize, "a list's length counts")?;
-        Ok(count)
+        let waiting = self.contacts.iter().filter(|(_, contact)| contact.member != 0).count();
+        ensure(waiting == members, "who waits is in a queue")
     }
 
     fn check_counts(&self) -> Result<(), Broken> {
@@ -122,7 +104,7 @@ impl Core {
             if pending > 0 && contact.standing != Standing::Connected {
                 ensure(contact.standing == Standing::Dialing, "a pending dial means dialing")?;
             }
-            let queued = contact.membership == Membership::Queue;
+            let queued = contact.member == Line::Slots as u8;
             ensure(
                 !queued || matches!(contact.standing, Standing::Queued(_) | Standing::Waiting),
                 "the queue holds who waits",

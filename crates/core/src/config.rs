@@ -98,14 +98,14 @@ impl Config {
     }
 }
 
-const MAX_LIMIT: u32 = 1 << 24;
+const MAX_LIMIT: u32 = (1 << 24) - 2;
 /// Conns with one contact are walked in every decision about it.
 pub(crate) const MAX_PER_PEER: u32 = 32;
 
 /// Why a configuration is refused, whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConfigError {
-    /// A limit is 0, or above 16,777,216 (per peer: 32).
+    /// A limit is 0, or above 16,777,214 (per peer: 32).
     Limit(Limit),
     /// The epoch is 0 or beyond [`MAX_EPOCH`].
     Epoch,

@@ -2,7 +2,8 @@
 //! failed attempt means for the next. `why` asks the same gate.
 
 use crate::conn::{Conn, MAX_LEGS};
-use crate::contact::{Membership, Standing};
+use crate::contact::Standing;
+use crate::list::Line;
 use crate::slab::NONE;
 use crate::state::DialMark;
 use crate::wheel::Owner;
@@ -144,45 +145,42 @@ impl Core {
     }
 
     fn enqueue(&mut self, row: u32, standing: Standing) {
-        if self.contacts.row(row).membership == Membership::Queue {
+        if self.contacts.row(row).member == Line::Slots as u8 {
             return;
         }
         self.wheel.disarm(Owner::Contact(row));
         self.set_standing(row, standing);
-        self.queue.push_back(&mut self.contacts, row, Membership::Queue);
+        self.unlist(row);
+        self.queue.join(&mut self.contacts, row);
     }
 
     /// Starts queued dials, first come first served, as far as slots and rates allow.
     pub(crate) fn drain_queue(&mut self, out: &mut Effects) {
+        self.queue_wake = self.now;
         for _ in 0..QUEUE_PER_STEP {
-            let row = self.queue.head;
-            if row == NONE {
+            let Some(row) = self.queue.front(&mut self.contacts) else {
+                self.queue_wake = Time::NEVER;
                 return;
-            }
+            };
             self.work += 1;
             match self.can_connect(row) {
                 Ok(may) => {
                     self.unlist(row);
                     self.do_connect(may, out);
                 }
-                Err(Refusal::Offline) => return,
-                Err(Refusal::Full(limit)) if !is_about_destination(limit) => return,
+                Err(why @ (Refusal::Offline | Refusal::Full(_))) if !is_about_destination(why) => {
+                    self.queue_wake = match why {
+                        Refusal::Full(Limit::DialRate) => self.dial_rate_frees_at(),
+                        Refusal::Offline if self.net.online => self.net.paused_until,
+                        _ => Time::NEVER,
+                    };
+                    return;
+                }
                 Err(why) => {
                     self.unlist(row);
                     self.park(row, why);
                 }
             }
-        }
-    }
-
-    /// When the queue's head can move although nothing frees a slot.
-    pub(crate) fn queue_wake(&self) -> Time {
-        match self.can_connect(self.queue.head) {
-            Ok(_) => self.now,
-            Err(Refusal::Full(Limit::DialRate)) => self.dial_rate_frees_at(),
-            Err(Refusal::Offline) if self.net.online => self.net.paused_until,
-            Err(Refusal::Offline | Refusal::Full(_)) => Time::NEVER,
-            Err(_) => self.now,
         }
     }
 
@@ -331,6 +329,7 @@ impl Core {
 }
 
 /// Limits around a destination are not freed by our own slots: they must not block the queue.
-fn is_about_destination(limit: Limit) -> bool {
+fn is_about_destination(why: Refusal) -> bool {
+    let Refusal::Full(limit) = why else { return false };
     matches!(limit, Limit::PerIp | Limit::PerSubnet | Limit::PerPeer | Limit::DestinationRate)
 }

@@ -57,25 +57,13 @@ const INLINE: usize = 2;
 /// The addresses beyond those in the row, in a side table.
 pub(crate) type Overflow = ArrayVec<KnownAddr, { MAX_ADDRS - INLINE }>;
 
-/// Which list a contact is linked into; at most one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[repr(u8)]
-pub(crate) enum Membership {
-    None,
-    /// Waiting for a slot, first come first served.
-    Queue,
-    /// Known, idle, and can be dialled to fill the target.
-    Candidate,
-    /// Of no use: the first to be forgotten when the table is full.
-    Spent,
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Contact {
     pub who: Who,
     pub standing: Standing,
     pub flags: Flags,
-    pub membership: Membership,
+    /// The bit of the one queue it waits in, see [`crate::list::Line`]; 0 for none.
+    pub member: u8,
     pub last_close: Option<Close>,
     /// Conns attached, any stage.
     pub conn_count: u8,
@@ -87,8 +75,6 @@ pub(crate) struct Contact {
     pub overflow: u32,
     /// The next contact of the same peer; itself when alone.
     pub ring: u32,
-    pub prev: u32,
-    pub next: u32,
     /// The first conn attached.
     pub head: u32,
     /// Their highest dial that we accepted, with their epoch.
@@ -130,7 +116,7 @@ impl Contact {
             who,
             standing: Standing::Idle,
             flags: Flags::default(),
-            membership: Membership::None,
+            member: 0,
             last_close: None,
             conn_count: 0,
             epoch_changes: 0,
@@ -139,8 +125,6 @@ impl Contact {
             inline: ArrayVec::new(),
             overflow: NONE,
             ring: row,
-            prev: NONE,
-            next: NONE,
             head: NONE,
             accepted: (0, 0),
             last_fault: None,

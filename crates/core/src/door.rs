@@ -3,6 +3,7 @@
 
 use crate::ban::{Bans, Hasher};
 use crate::digest::Digest;
+use crate::list::{Line, Queue};
 use crate::slab::Slab;
 use crate::state::{Core, Counts, Stats, Sweep, Weather};
 use crate::wheel::{Owner, Wheel};
@@ -47,9 +48,10 @@ impl Core {
             per_ip: HashMap::with_capacity_and_hasher(room(limits.total), hasher),
             per_subnet: HashMap::with_capacity_and_hasher(room(limits.total), hasher),
             dials: VecDeque::with_capacity(room(limits.dials_per_minute.min(4_096))),
-            queue: Default::default(),
-            candidates: Default::default(),
-            spent: Default::default(),
+            queue: Queue::new(Line::Slots, 64),
+            queue_wake: Time::NEVER,
+            candidates: core::array::from_fn(|_| Queue::new(Line::Candidates, 64)),
+            spent: Queue::new(Line::Spent, 64),
             sweep: Sweep::default(),
             net: Weather { online: true, paused_until: Time::ZERO, local_faults: 0 },
             doomed: Vec::new(),
@@ -95,10 +97,9 @@ impl Core {
         if self.sweep.active || !self.doomed.is_empty() || !self.ended_bans.is_empty() {
             return Some(self.now);
         }
-        let queue = if self.queue.len > 0 { self.queue_wake() } else { Time::NEVER };
         let target = self.target_wake();
         let timer = self.wheel.next().unwrap_or(Time::NEVER);
-        let at = queue.min(target).min(timer);
+        let at = self.queue_wake.min(target).min(timer);
         (at != Time::NEVER).then(|| at.max(self.now))
     }
 

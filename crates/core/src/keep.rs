@@ -294,7 +294,7 @@ impl Core {
     }
 
     fn may_fill(&self) -> bool {
-        self.net.online && self.net.paused_until <= self.now && !self.draining && self.queue.len == 0
+        self.net.online && self.net.paused_until <= self.now && !self.draining && self.queue.len() == 0
     }
 
     /// Picks known contacts until the target is met.
@@ -304,10 +304,10 @@ impl Core {
         }
         for stack in ALL {
             for _ in 0..FILL_PER_STEP {
-                let row = self.candidates[stack.index()].head;
-                if row == NONE || self.is_target_met(stack) {
+                if self.is_target_met(stack) {
                     break;
                 }
+                let Some(row) = self.candidates[stack.index()].front(&mut self.contacts) else { break };
                 self.work += 1;
                 self.contacts.row_mut(row).flags.filling = true;
                 let _parked = self.pursue(row, out);
@@ -317,10 +317,10 @@ impl Core {
 
     /// When a candidate could be picked although nothing else happens.
     pub(crate) fn target_wake(&self) -> Time {
-        let open = ALL.iter().any(|s| self.candidates[s.index()].head != NONE && !self.is_target_met(*s));
+        let open = ALL.iter().any(|s| self.candidates[s.index()].len() > 0 && !self.is_target_met(*s));
         match open {
             true if self.may_fill() => self.now,
-            true if self.net.online && !self.draining && self.queue.len == 0 => self.net.paused_until,
+            true if self.net.online && !self.draining && self.queue.len() == 0 => self.net.paused_until,
             _ => Time::NEVER,
         }
     }

@@ -5,7 +5,7 @@ use crate::ban::{Ban, Bans, Hasher};
 use crate::conn::Conn;
 use crate::contact::{Contact, Overflow};
 use crate::digest::Digest;
-use crate::list::List;
+use crate::list::Queue;
 use crate::slab::{NONE, Slab};
 use crate::state::{Core, Counts, DialMark, PerIp, PerSubnet, Stats, Sweep, Weather};
 use crate::wheel::Wheel;
@@ -44,9 +44,10 @@ struct Saved<'a> {
     wheel: Cow<'a, Wheel>,
     counts: Cow<'a, Counts>,
     dials: Cow<'a, VecDeque<DialMark>>,
-    queue: List,
-    candidates: [List; STACKS],
-    spent: List,
+    queue: Cow<'a, Queue>,
+    queue_wake: Time,
+    candidates: Cow<'a, [Queue; STACKS]>,
+    spent: Cow<'a, Queue>,
     sweep: Sweep,
     net: Weather,
     doomed: Cow<'a, [u32]>,
@@ -73,9 +74,10 @@ impl Core {
             wheel: Cow::Borrowed(&self.wheel),
             counts: Cow::Borrowed(&self.counts),
             dials: Cow::Borrowed(&self.dials),
-            queue: self.queue,
-            candidates: self.candidates,
-            spent: self.spent,
+            queue: Cow::Borrowed(&self.queue),
+            queue_wake: self.queue_wake,
+            candidates: Cow::Borrowed(&self.candidates),
+            spent: Cow::Borrowed(&self.spent),
             sweep: self.sweep,
             net: self.net,
             doomed: Cow::Borrowed(&self.doomed),
@@ -131,9 +133,10 @@ impl Core {
             per_ip: HashMap::with_hasher(hasher),
             per_subnet: HashMap::with_hasher(hasher),
             dials: saved.dials.into_owned(),
-            queue: saved.queue,
-            candidates: saved.candidates,
-            spent: saved.spent,
+            queue: saved.queue.into_owned(),
+            queue_wake: saved.queue_wake,
+            candidates: saved.candidates.into_owned(),
+            spent: saved.spent.into_owned(),
             sweep: saved.sweep,
             net: saved.net,
             doomed: saved.doomed.into_owned(),

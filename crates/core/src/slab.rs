@@ -18,13 +18,27 @@ pub(crate) struct Slab<T> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Slot<T> {
     generation: u32,
-    /// The next free row while `value` is `None`.
-    next_free: u32,
+    /// Low 24 bits: the next free row while `value` is `None`. High 8 bits: the row's mark.
+    next_and_mark: u32,
     value: Option<T>,
+}
+
+impl<T> Slot<T> {
+    fn set_next(&mut self, next: u32) {
+        self.next_and_mark = self.next_and_mark & !ROW_MASK | next & ROW_MASK;
+    }
+    fn next(&self) -> u32 {
+        match self.next_and_mark & ROW_MASK {
+            ROW_MASK => NONE,
+            next => next,
+        }
+    }
 }
 
 /// "No row".
 pub(crate) const NONE: u32 = u32::MAX;
+/// Limits keep row numbers below this.
+const ROW_MASK: u32 = (1 << 24) - 1;
 
 impl<T> Default for Slab<T> {
     fn default() -> Slab<T> {
@@ -40,7 +54,7 @@ impl<T> Slab<T> {
             let row = self.free_head;
             let slot = self.slot_mut(row);
             slot.value = Some(value);
-            let (generation, next) = (slot.generation, slot.next_free);
+            let (generation, next) = (slot.generation, slot.next());
             self.free_head = next;
             return (row, generation);
         }
@@ -50,7 +64,7 @@ impl<T> Slab<T> {
         let chunk_index = self.chunks.len() - 1;
         let chunk = &mut self.chunks[chunk_index];
         let row = chunk_index * CHUNK + chunk.len();
-        chunk.push(Slot { generation: 0, next_free: NONE, value: Some(value) });
+        chunk.push(Slot { generation: 0, next_and_mark: ROW_MASK, value: Some(value) });
         (u32::try_from(row).expect("limits keep tables below 2^24 rows"), 0)
     }
 
@@ -60,7 +74,7 @@ impl<T> Slab<T> {
         let slot = self.slot_mut(row);
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        slot.next_free = head;
+        slot.set_next(head);
         self.free_head = row;
         self.live_count -= 1;
         Some(value)
@@ -75,6 +89,17 @@ impl<T> Slab<T> {
     /// The generation of a row.
     pub fn generation(&self, row: u32) -> u32 {
         self.chunks[row as usize / CHUNK][row as usize % CHUNK].generation
+    }
+
+    /// Eight bits of a row that outlive its value.
+    pub fn mark(&self, row: u32) -> u8 {
+        self.chunks[row as usize / CHUNK][row as usize % CHUNK].next_and_mark.to_be_bytes()[0]
+    }
+
+    /// Sets them.
+    pub fn set_mark(&mut self, row: u32, mark: u8) {
+        let slot = self.slot_mut(row);
+        slot.next_and_mark = slot.next_and_mark & ROW_MASK | u32::from(mark) << 24;
     }
 
     /// A row known to be live.
@@ -132,7 +157,7 @@ impl<T> Slab<T> {
         let mut at = self.free_head;
         for _ in 0..free {
             match self.chunks.get(at as usize / CHUNK).and_then(|c| c.get(at as usize % CHUNK)) {
-                Some(slot) if slot.value.is_none() => at = slot.next_free,
+                Some(slot) if slot.value.is_none() => at = slot.next(),
                 _ => return false,
             }
         }

@@ -3,9 +3,9 @@
 
 use crate::ban::{Bans, Hasher};
 use crate::conn::Conn;
-use crate::contact::{self, Contact, KnownAddr, Membership, Overflow, Standing};
+use crate::contact::{self, Contact, KnownAddr, Overflow, Standing};
 use crate::digest::Digest;
-use crate::list::List;
+use crate::list::{Line, Queue};
 use crate::slab::{NONE, Slab};
 use crate::wheel::{Owner, Wheel};
 use crate::{
@@ -36,9 +36,11 @@ pub struct Core {
     pub(crate) per_ip: PerIp,
     pub(crate) per_subnet: PerSubnet,
     pub(crate) dials: VecDeque<DialMark>,
-    pub(crate) queue: List,
-    pub(crate) candidates: [List; STACKS],
-    pub(crate) spent: List,
+    pub(crate) queue: Queue,
+    /// When the queue can move although nothing frees a slot; set at the end of every step.
+    pub(crate) queue_wake: Time,
+    pub(crate) candidates: [Queue; STACKS],
+    pub(crate) spent: Queue,
     pub(crate) sweep: Sweep,
     pub(crate) net: Weather,
     pub(crate) doomed: Vec<u32>,
@@ -157,55 +159,63 @@ impl Core {
         self.counts.standing[stack][old.index()] -= 1;
         self.counts.standing[stack][standing.index()] += 1;
         self.digest.mix(u64::from(row) << 8 | standing.index() as u64);
-        self.unlist(row);
+        if self.contacts.row(row).member == Line::Slots as u8 {
+            self.unlist(row);
+        }
         if standing == Standing::Idle || standing == Standing::GaveUp {
             self.wheel.disarm(Owner::Contact(row));
             let contact = self.contacts.row_mut(row);
             contact.turn_until = Time::ZERO;
             contact.flags.filling = false;
         }
-        self.enlist(row);
+        self.relist(row);
     }
 
-    /// Puts an idle contact where it can be found when it is of use, or when room is needed.
-    fn enlist(&mut self, row: u32) {
+    /// The queue a contact belongs in by what its row says; a dial that waits for a slot stays until it is taken out.
+    fn line_of(&self, row: u32) -> Option<Line> {
         let contact = self.contacts.row(row);
-        let (flags, stack) = (contact.flags, contact.who.stack.index());
+        let flags = contact.flags;
+        if contact.member == Line::Slots as u8 {
+            return Some(Line::Slots);
+        }
         if contact.is_desired() || contact.conn_count > 0 || flags.doomed {
-            return;
+            return None;
         }
         match contact.standing {
-            Standing::GaveUp => self.spent.push_back(&mut self.contacts, row, Membership::Spent),
-            Standing::Idle if flags.resting || !self.has_addresses(row) => {
-                self.spent.push_back(&mut self.contacts, row, Membership::Spent);
-            }
-            Standing::Idle => {
-                self.candidates[stack].push_back(&mut self.contacts, row, Membership::Candidate);
-            }
-            _ => {}
+            Standing::GaveUp => Some(Line::Spent),
+            Standing::Idle if flags.resting || !self.has_addresses(row) => Some(Line::Spent),
+            Standing::Idle => Some(Line::Candidates),
+            _ => None,
         }
     }
 
-    /// Takes a contact out of whatever list it is in.
+    /// Takes a contact out of whatever queue it waits in.
     pub(crate) fn unlist(&mut self, row: u32) {
         let contact = self.contacts.row(row);
-        let stack = contact.who.stack.index();
-        match contact.membership {
-            Membership::None => {}
-            Membership::Queue => self.queue.remove(&mut self.contacts, row),
-            Membership::Candidate => self.candidates[stack].remove(&mut self.contacts, row),
-            Membership::Spent => self.spent.remove(&mut self.contacts, row),
-        }
+        let (member, stack) = (contact.member, contact.who.stack.index());
+        let queue = match member {
+            0 => return,
+            m if m == Line::Slots as u8 => &mut self.queue,
+            m if m == Line::Candidates as u8 => &mut self.candidates[stack],
+            _ => &mut self.spent,
+        };
+        queue.leave(&mut self.contacts, row);
     }
 
-    /// Looks again in which list an idle contact belongs, after its flags, conns or addresses changed.
+    /// Puts a contact into the queue it belongs in, after its standing, flags, conns or addresses changed.
     pub(crate) fn relist(&mut self, row: u32) {
+        let line = self.line_of(row);
         let contact = self.contacts.row(row);
-        if contact.membership == Membership::Queue {
+        let (member, stack) = (contact.member, contact.who.stack.index());
+        if member == line.map_or(0, |line| line as u8) {
             return;
         }
         self.unlist(row);
-        self.enlist(row);
+        match line {
+            Some(Line::Candidates) => self.candidates[stack].join(&mut self.contacts, row),
+            Some(Line::Spent) => self.spent.join(&mut self.contacts, row),
+            Some(Line::Slots) | None => {}
+        }
     }
 
     // ---- contacts
@@ -226,7 +236,7 @@ impl Core {
         self.counts.standing[who.stack.index()][Standing::Idle.index()] += 1;
         let (hasher, contacts) = (self.hasher, &self.contacts);
         self.index.insert_unique(hasher.of(&who), row, |row| hasher.of(&contacts.row(*row).who));
-        self.enlist(row);
+        self.relist(row);
         row
     }
 
