@@ -1,6 +1,6 @@
 //! A node with the smallest stack there can be: plaintext frames of a length byte, a tag and a body. It proves nothing
 //! about who anybody is and exists to exercise net's own behaviour.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, unused_imports, missing_docs)]
 
 mod plain;
 

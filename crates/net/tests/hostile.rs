@@ -1,0 +1,252 @@
+//! Arrivals that mean no good, and machines that are short of something.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{Node, config, loopback, node, start, who};
+use peerkeep_core::{Addr, Fact, FaultKind, StackId};
+use peerkeep_net::{ListenError, Listener, MAX_UNDECIDED, Outcome, TcpOptions, Tickets, prepare};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A node whose handshakes are short, so that tests are.
+async fn impatient(number: u8) -> Node {
+    let mut config = config(number);
+    config.rules[0].handshake = Duration::from_millis(400);
+    start(config, None, Vec::new()).await
+}
+
+async fn stranger(to: Addr) -> TcpStream {
+    TcpStream::connect(to.socket()).await.expect("the port is open")
+}
+
+/// Connects, again and again if it must: what fault L10 grants honest peers in a crowd.
+async fn get_in(from: &Node, to: Addr, number: u8) {
+    for _ in 0..200 {
+        if matches!(from.connect(who(number), &[to]).await, Outcome::Connected { .. }) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("an honest peer never got in");
+}
+
+#[tokio::test]
+async fn fault_h1_a_byte_at_a_time_ends_at_the_absolute_deadline() {
+    let a = impatient(1).await;
+    let mut slow = stranger(a.addr).await;
+    let mut bytes_sent = 0;
+    // A frame of 200 bytes, of which none is ever late by itself.
+    let mut answer = [0];
+    let ended = loop {
+        let byte = if bytes_sent == 0 { 200 } else { 1 };
+        if slow.write_all(&[byte]).await.is_err() {
+            break true;
+        }
+        bytes_sent += 1;
+        match tokio::time::timeout(Duration::from_millis(20), slow.read(&mut answer)).await {
+            Ok(_closed) => break true,
+            Err(_elapsed) if bytes_sent == 200 => break false,
+            Err(_elapsed) => {}
+        }
+    };
+    assert!(ended, "it was let talk for {bytes_sent} bytes");
+    a.until("no conns", |view| view.conns().next().is_none()).await;
+    let timeouts = &a.owner.counters().handshake_faults[FaultKind::Timeout as usize];
+    assert_eq!((timeouts.read(), a.owner.counters().gone.read()), (1, 1));
+}
+
+#[tokio::test]
+async fn fault_h2_a_hello_cut_anywhere_is_no_connection() {
+    let a = node(1).await;
+    let hello = [58, 1].into_iter().chain([7; 57]).collect::<Vec<u8>>();
+    for cut in 0..hello.len() {
+        let mut socket = stranger(a.addr).await;
+        socket.write_all(&hello[..cut]).await.expect("room");
+        socket.shutdown().await.expect("open");
+        assert_eq!(socket.read(&mut [0]).await.unwrap_or(0), 0, "closed without a word at {cut}");
+    }
+    a.until("no conns", |view| view.conns().next().is_none()).await;
+    assert_eq!(a.owner.counters().ready.read(), 0);
+    assert!(a.directory.is_empty());
+}
+
+#[tokio::test]
+async fn fault_l2_silent_crowds_stay_within_the_limits_and_honest_peers_get_in() {
+    let a = impatient(1).await;
+    let limits = config(1).limits;
+    let mut crowd = Vec::new();
+    for _ in 0..400 {
+        crowd.push(stranger(a.addr).await);
+        assert!(a.tickets.len() <= MAX_UNDECIDED);
+    }
+    let most = usize::try_from(limits.pending + limits.courtesy).expect("small");
+    assert!(a.conn_count().await <= most, "more than {most} conns");
+    let b = node(2).await;
+    get_in(&b, a.addr, 1).await;
+    drop(crowd);
+    a.until("only the honest one is left", |view| view.conns().count() == 1).await;
+    assert_eq!(a.owner.counters().arrivals.read(), 400 + b.owner.counters().dials.read());
+}
+
+#[tokio::test]
+async fn fault_l2_undecided_sockets_are_bounded_and_the_rest_counted() {
+    // Nobody judges: the owner of these facts is not running.
+    let (owner, _engine) = prepare();
+    let tickets = Tickets::new(StackId::Bitcoin);
+    let listener = Listener::bind(loopback(0), &TcpOptions::default()).expect("a port");
+    let at = Addr::tcp(listener.local());
+    let _serving = listener.serve(tickets.clone(), owner.facts(), owner.counters().clone()).expect("watched");
+    let mut crowd = Vec::new();
+    for _ in 0..MAX_UNDECIDED + 50 {
+        crowd.push(stranger(at).await);
+    }
+    let (mut arrived, mut away, mut tells, mut batch) = (0, 0, 0, Vec::new());
+    while arrived < MAX_UNDECIDED || away < 50 {
+        owner.facts().ready().await;
+        owner.facts().take(&mut batch);
+        for fact in batch.drain(..) {
+            match fact {
+                Fact::Arrived { stack: StackId::Bitcoin, .. } => arrived += 1,
+                Fact::TurnedAway { count } => (away, tells) = (away + count, tells + 1),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!((arrived, away, tickets.len()), (MAX_UNDECIDED, 50, MAX_UNDECIDED));
+    assert!(tells <= 3, "told {tells} times for one burst");
+    assert_eq!(owner.counters().turned_away.read(), 50);
+}
+
+#[tokio::test]
+async fn fault_l3_resets_in_a_loop_leave_nothing_behind() {
+    let a = impatient(1).await;
+    for _ in 0..300 {
+        let socket = stranger(a.addr).await;
+        socket.set_zero_linger().expect("open");
+        drop(socket);
+    }
+    let b = node(2).await;
+    get_in(&b, a.addr, 1).await;
+    a.until("only the honest one is left", |view| view.conns().count() == 1).await;
+    assert_eq!(a.owner.counters().panics.read(), 0);
+}
+
+#[tokio::test]
+async fn fault_l4_a_taken_port_is_named() {
+    let first = Listener::bind(loopback(0), &TcpOptions::default()).expect("a free port");
+    let error = Listener::bind(first.local(), &TcpOptions::default()).expect_err("it is taken");
+    assert!(matches!(error, ListenError::Taken(at) if at == first.local()), "{error:?}");
+    assert!(error.to_string().contains(&first.local().port().to_string()));
+    let elsewhere = "192.0.2.1:0".parse().expect("an address");
+    let error = Listener::bind(elsewhere, &TcpOptions::default()).expect_err("it is not ours");
+    assert!(matches!(error, ListenError::NotOurs(_)), "{error:?}");
+}
+
+/// A node in a process of its own, with few descriptors.
+struct Poor {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Poor {
+    fn start() -> (Poor, Addr) {
+        let myself = std::env::current_exe().expect("a path");
+        let mut child = Command::new(myself)
+            .args(["--exact", "poor_node", "--ignored", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ourselves can run");
+        let orders = child.stdin.take().expect("piped");
+        let mut answers = BufReader::new(child.stdout.take().expect("piped"));
+        let addr = answer(&mut answers, "addr ").parse().expect("an address");
+        (Poor { child, orders, answers }, Addr::tcp(addr))
+    }
+
+    fn ask(&mut self, what: &str) -> u64 {
+        writeln!(self.orders, "{what}").expect("it runs");
+        answer(&mut self.answers, "value ").parse().expect("a number")
+    }
+}
+
+impl Drop for Poor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The next line that begins so; the test harness of the child writes others.
+fn answer(from: &mut impl BufRead, mark: &str) -> String {
+    for line in from.lines() {
+        let line = line.expect("text");
+        if let Some(at) = line.find(mark) {
+            return line[at + mark.len()..].to_string();
+        }
+    }
+    panic!("it ended");
+}
+
+/// Descriptors that are left to the poor node.
+const SPARE: u64 = 12;
+
+#[test]
+#[ignore = "run by fault_l1 in a process of its own"]
+fn poor_node() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let a = start(config(1), None, Vec::new()).await;
+        let open = std::fs::read_dir("/proc/self/fd").expect("Linux").count();
+        let limit = u64::try_from(open).expect("few") + SPARE;
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum }).expect("lowering is allowed");
+        println!("addr {}", a.addr.socket());
+        let (tell, mut lines) = tokio::sync::mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            std::io::stdin().lines().map_while(Result::ok).try_for_each(|l| tell.send(l))
+        });
+        while let Some(line) = lines.recv().await {
+            let counters = a.owner.counters();
+            let value = match line.as_str() {
+                "pauses" => counters.accept_pauses.read(),
+                "received" => a.directory.find(&common::key(2)).map_or(0, |link| link.bytes.received()),
+                _ => u64::try_from(a.directory.len()).expect("few"),
+            };
+            println!("value {value}");
+        }
+    });
+}
+
+#[tokio::test]
+async fn fault_l1_no_descriptors_pause_accepting_without_spinning_and_links_live() {
+    let (mut poor, addr) = Poor::start();
+    let b = node(2).await;
+    assert!(matches!(b.connect(who(1), &[addr]).await, Outcome::Connected { .. }));
+    let mut crowd = Vec::new();
+    for _ in 0..SPARE + 10 {
+        crowd.push(stranger(addr).await);
+    }
+    while poor.ask("pauses") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let before = poor.ask("pauses");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let pauses = poor.ask("pauses") - before;
+    assert!(pauses <= 10, "{pauses} pauses in a second");
+    assert_eq!(poor.ask("links"), 1, "the link lives");
+    let before = poor.ask("received");
+    b.directory.find(&common::key(1)).expect("up").handle.send(1);
+    while poor.ask("received") == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(crowd);
+    let c = node(3).await;
+    get_in(&c, addr, 1).await;
+    assert_eq!(poor.ask("links"), 2);
+}
