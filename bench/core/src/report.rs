@@ -10,10 +10,11 @@ pub fn method(args: &Args) -> String {
         "One thread, one core state per size. Every contact has a key and two addresses, {bans} keys and {bans} subnets are banned, \
          all limits are on, {connected} connections are up at every size. A made-up world first lives against one core and its \
          actions are kept (commands, inbound and outbound lives with failures, reports, addresses learnt, bans, wakes; contacts drawn \
-         evenly from all); a second core with the same start is then timed on the same actions: for each one journal encoding, \
-         step and digest. {rounds} rounds of {actions} actions, medians; the two cores must end with the same digest. Bytes per \
+         evenly from all); a second core with the same start is then timed on the same actions: for each one {journal}step \
+         and digest. {rounds} rounds of {actions} actions, medians; the two cores must end with the same digest. Bytes per \
          known peer are live heap bytes after all are known, by a counting allocator, the core's own included, divided by their \
          number; the largest of the sizes from 100,000 up counts. Checkpoints, which begin a journal segment, are timed apart.",
+        journal = if args.no_journal { "(journal left out) " } else { "journal encoding, " },
         bans = crate::world::BANS,
         connected = args.connected,
         rounds = args.rounds,
