@@ -23,7 +23,7 @@ Two machines, five minutes:
     name = "peerkeep",
     version,
     after_help = EXAMPLES,
-    after_long_help = const_str(),
+    after_long_help = long_help(),
     disable_help_subcommand = false,
     subcommand_required = false,
     args_conflicts_with_subcommands = false
@@ -75,7 +75,7 @@ pub enum Command {
     Completions(cmd::completions::Args),
 }
 
-fn const_str() -> String {
+fn long_help() -> String {
     format!("{EXAMPLES}\n\n{}", exit::HELP)
 }
 

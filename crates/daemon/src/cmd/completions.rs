@@ -1,10 +1,11 @@
 //! `peerkeep completions`.
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Shared};
 use crate::exit::Ended;
 use crate::out;
 use clap::CommandFactory;
 use clap_complete::Shell;
+use serde_json::json;
 
 /// Print the completions for a shell.
 #[derive(Debug, clap::Args)]
@@ -19,9 +20,12 @@ pub struct Args {
 }
 
 /// Prints them.
-pub fn run(args: &Args) -> Ended {
+pub fn run(shared: &Shared, args: &Args) -> Ended {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "peerkeep", &mut script);
-    out::text(&String::from_utf8_lossy(&script));
+    let script = String::from_utf8_lossy(&script).into_owned();
+    out::either(shared.json, &json!({ "shell": args.shell.to_string(), "script": script }), || {
+        script.clone()
+    });
     Ok(())
 }

@@ -41,7 +41,7 @@ pub fn perform(cli: Cli) -> Ended {
     match cli.command {
         None => run::run(&shared, run::Args::default()),
         Some(Command::Run(args)) => run::run(&shared, args),
-        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Completions(args)) => completions::run(&shared, &args),
         Some(Command::Identity(args)) => identity::run(&shared, args),
         Some(Command::Replay(args)) => replay::run(&shared, &args),
         Some(Command::Demo(args)) => demo::run(&shared, args),

@@ -6,10 +6,13 @@ use crate::exit::{Ended, Failure};
 use crate::level::{Level, filter};
 use crate::settings::{self, Overrides};
 use crate::{cmd, out};
-use peerkeep::{LogFormat, LogSettings, NodeStatus, PeerAddress};
+use peerkeep::{Admission, LogFormat, LogSettings, NodeStatus, PeerAddress, TEMPLATE};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde_json::json;
-use std::io::{self, IsTerminal};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Run a node until it is told to stop. This is what `peerkeep` alone does.
@@ -23,7 +26,7 @@ use std::time::Duration;
   peerkeep run --data ./second --listen 127.0.0.1:0 --want /ip4/127.0.0.1/tcp/7330/p2p/12D3KooW...
 
 Without a network secret or an allow-list a node talks to programs on this machine only. A secret is any file of at
-least 16 bytes, the same on every machine:  head -c 32 /dev/urandom | base64 > network.secret; chmod 600 network.secret
+least 16 bytes, the same on every machine:  (umask 077; head -c 32 /dev/urandom | base64 > network.secret)
 
 Logs go to standard error; RUST_LOG sets how much, such as RUST_LOG=peerkeep=debug.")]
 pub struct Args {
@@ -49,8 +52,10 @@ pub fn run(shared: &Shared, args: Args) -> Ended {
         .build()
         .map_err(|error| Failure::failed(format!("no event loop: {error}")))?;
     let option = start.place.option();
+    let file = start.place.config.clone();
     let ended = runtime.block_on(async {
         let daemon = Daemon::start(start).await?;
+        offer_file(&file);
         if let Some(status) = daemon.node.status().await {
             announce(shared.json, &status, &option);
         }
@@ -79,9 +84,23 @@ fn announce(as_json: bool, status: &NodeStatus, option: &str) {
         if let Some(first) = status.addresses.first() {
             text.push_str(&format!("from another node: peerkeep connect {first}\n"));
         }
+        if status.admission == Admission::Loopback {
+            text.push_str("from other machines: run with --listen 0.0.0.0:7330 --secret FILE, see `peerkeep run --help`\n");
+        }
         text.push_str(&format!("how it is going: peerkeep status{option}\n"));
         text
     });
+}
+
+/// Puts the commented file with every default where the settings are looked for, unless there is one.
+fn offer_file(file: &Path) {
+    // A dangling link is somebody's intention, too: `create_new` leaves it alone.
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    if let Ok(mut file) = made
+        && let Err(error) = file.write_all(TEMPLATE.as_bytes())
+    {
+        tracing::warn!(%error, "the commented configuration file could not be written");
+    }
 }
 
 /// No memory of this process may end in a file (fault K11).

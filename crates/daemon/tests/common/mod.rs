@@ -113,7 +113,7 @@ impl Home {
         command.arg("--listen").arg(format!("{}:{port}", self.ip)).args(more);
         let mut child = command.spawn().expect("the program runs");
         let stdout = child.stdout.take().expect("piped");
-        let (sender, first_line) = mpsc::channel();
+        let (sender, first_line) = mpsc::sync_channel(64);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let _ = sender.send(line);

@@ -1,0 +1,207 @@
+//! The life of the daemon as a process: first start, second start, signals, reload, bad identity files and folders.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{Home, SOON, until};
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
+
+#[test]
+fn the_first_start_makes_an_identity_and_prints_an_address_that_connect_takes() {
+    let home = Home::new(11);
+    let daemon = home.start(&[]);
+    assert!(daemon.address.starts_with("/ip4/127.0.0.11/tcp/"), "{}", daemon.address);
+    assert!(daemon.address.ends_with(&format!("/p2p/{}", daemon.id)), "{}", daemon.address);
+    let mode = |name: &str| fs::metadata(home.data().join(name)).expect(name).permissions().mode() & 0o777;
+    assert_eq!(mode("identity.key"), 0o600);
+    assert_eq!(mode("peerkeep.sock"), 0o660);
+    assert_eq!(mode(""), 0o700);
+    assert_eq!(home.json(&["identity", "show"])["id"], daemon.id.as_str());
+    let status = home.json(&["status"]);
+    assert_eq!(status["addresses"][0], daemon.address.as_str());
+    assert_eq!(status["admission"], "loopback");
+    home.ask(&["config", "check"]).expect(0);
+    assert!(home.data().join("peerkeep.toml").exists(), "the commented file is there to be edited");
+    let id = daemon.id.clone();
+    daemon.stop();
+    assert!(!home.data().join("peerkeep.sock").exists(), "the socket goes with the daemon");
+    let again = home.start(&[]);
+    assert_eq!(again.id, id, "the identity stays");
+    again.stop();
+}
+
+#[test]
+fn fault_l5_a_second_daemon_on_the_same_folder_ends_without_touching_it() {
+    let home = Home::new(12);
+    let daemon = home.start(&[]);
+    let said = home.try_start(0, &[]).err().expect("the folder is taken");
+    assert_eq!(said.code, 8, "{said:?}");
+    assert!(said.err.is_empty() || said.out.contains("already_running"), "{said:?}");
+    assert_eq!(home.json(&["status"])["id"], daemon.id.as_str(), "the first one still answers");
+    daemon.stop();
+}
+
+#[test]
+fn fault_l4_a_taken_port_is_a_clear_error_with_its_own_code() {
+    let home = Home::new(13);
+    let taken = std::net::TcpListener::bind("127.0.0.13:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let said = home.try_start(port, &[]).err().expect("the port is taken");
+    assert_eq!(said.code, 7, "{said:?}");
+    assert!(said.out.contains(&format!("127.0.0.13:{port}")), "it names the address: {said:?}");
+    drop(taken);
+    home.start_on(port, &[]).stop();
+}
+
+#[test]
+fn fault_i9_a_bad_identity_file_is_refused_and_never_replaced() {
+    let home = Home::new(14);
+    home.start(&[]).stop();
+    let key = home.data().join("identity.key");
+    let good = fs::read(&key).expect("there");
+    let refused = |what: &str| {
+        let before = fs::symlink_metadata(&key).map(|found| (found.len(), found.permissions().mode())).ok();
+        let said = home.try_start(0, &[]).err().unwrap_or_else(|| panic!("started with {what}"));
+        assert_eq!(said.code, 9, "{what}: {said:?}");
+        let after = fs::symlink_metadata(&key).map(|found| (found.len(), found.permissions().mode())).ok();
+        assert_eq!(before, after, "{what}: the file was changed");
+    };
+    let mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("ours");
+    mode(0o644);
+    refused("a key that others can read");
+    mode(0o600);
+    fs::write(&key, b"").expect("write");
+    refused("an empty key");
+    fs::write(&key, &good[..good.len() / 2]).expect("write");
+    refused("half a key");
+    fs::remove_file(&key).expect("ours");
+    let elsewhere = home.folder.path().join("elsewhere.key");
+    fs::write(&elsewhere, &good).expect("write");
+    symlink(&elsewhere, &key).expect("a link");
+    refused("a link to a key");
+    fs::remove_file(&key).expect("ours");
+    fs::write(&key, &good).expect("write");
+    mode(0o600);
+    home.start(&[]).stop();
+}
+
+#[test]
+fn fault_k12_a_folder_that_others_can_write_or_a_link_is_refused() {
+    let home = Home::new(15);
+    home.start(&[]).stop();
+    let real = home.folder.path().join("real");
+    fs::rename(home.data(), &real).expect("ours");
+    symlink(&real, home.data()).expect("a link");
+    let said = home.try_start(0, &[]).err().expect("a link is refused");
+    assert_eq!(said.code, 1, "{said:?}");
+    fs::remove_file(home.data()).expect("ours");
+    fs::rename(&real, home.data()).expect("ours");
+    fs::set_permissions(home.data(), fs::Permissions::from_mode(0o777)).expect("ours");
+    let said = home.try_start(0, &[]).err().expect("writable by all is refused");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.out.contains("chmod"), "it says what to do: {said:?}");
+}
+
+#[test]
+fn fault_k10_sigterm_drains_and_a_second_one_stops_at_once() {
+    let (home, other) = (Home::new(16), Home::new(17));
+    let peer = other.start(&[]);
+    let mut daemon = home.start(&["--want", &peer.address]);
+    until("connected", SOON, || home.connected() == 1);
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    let status = daemon.wait(Duration::from_secs(11));
+    assert!(status.success(), "{status}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    drop(daemon);
+    // The other side was told goodbye: it does not wait for a timeout.
+    until("the peer knows", Duration::from_secs(2), || other.connected() == 0);
+
+    let mut daemon = home.start(&["--want", &peer.address]);
+    until("connected again", SOON, || home.connected() == 1);
+    // A peer that stands still cannot answer a goodbye.
+    peer.signal(Signal::STOP);
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::TERM);
+    daemon.wait(Duration::from_secs(11));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    peer.signal(Signal::CONT);
+    peer.stop();
+}
+
+#[test]
+fn fault_k10_a_storm_of_sighup_is_a_few_reloads_and_fault_g1_a_bad_file_changes_nothing() {
+    let home = Home::new(18);
+    let daemon = home.start(&[]);
+    let file = home.data().join("peerkeep.toml");
+    let total = || home.json(&["config", "show"])["limits"]["total"].clone();
+    fs::write(&file, "[limits]\ntotal = 321\n").expect("write");
+    for _ in 0..200 {
+        daemon.signal(Signal::HUP);
+    }
+    until("the new limit", SOON, || total() == 321);
+    home.ask(&["config", "reload"]).expect(0);
+    let reloads = home.log().matches("the configuration was reloaded").count();
+    assert!((1..=60).contains(&reloads), "{reloads} reloads for 200 signals");
+
+    fs::write(&file, "[limits]\ntotal = 5\n\noutboud = 3\n").expect("write");
+    let said = home.ask(&["config", "reload"]).expect(6);
+    assert!(said.err.contains("line 4") && said.err.contains("limits.outboud"), "{said:?}");
+    assert_eq!(total(), 321, "the old settings stay, whole");
+    daemon.signal(Signal::HUP);
+    until("a warning", SOON, || home.log().contains("the configuration stays as it was"));
+    assert_eq!(total(), 321);
+
+    fs::write(&file, "[limits]\ntotal = 300\n\n[node]\nthreads = 3\n").expect("write");
+    let reloaded = home.json(&["config", "reload"]);
+    assert_eq!(
+        reloaded["needs_restart"],
+        serde_json::json!(["node.threads"]),
+        "fault G3: it says what waits"
+    );
+    assert_eq!(total(), 300);
+    daemon.stop();
+}
+
+#[test]
+fn fault_k9_many_restarts_are_quick_and_leave_nothing_behind() {
+    let home = Home::new(19);
+    home.start(&[]).stop();
+    let ban = "203.0.113.0/24";
+    let mut slowest = Duration::ZERO;
+    let mut sizes = Vec::new();
+    for round in 0..12 {
+        let began = Instant::now();
+        let daemon = home.start(&[]);
+        slowest = slowest.max(began.elapsed());
+        if round == 0 {
+            home.ask(&["ban", ban, "--for", "1h"]).expect(0);
+        }
+        let bans = home.json(&["bans"]);
+        assert_eq!(bans["bans"][0]["target"], ban, "round {round}: {bans}");
+        assert_eq!(home.json(&["status"])["totals"]["dials"], 0);
+        if round % 2 == 0 {
+            daemon.kill()
+        } else {
+            daemon.stop()
+        }
+        sizes.push(size(&home.data()));
+    }
+    assert!(slowest <= Duration::from_secs(1), "a start took {slowest:?}");
+    let (early, late) = (sizes[3], sizes[11]);
+    assert!(late <= early + early / 2 + 256 * 1024, "the folder grows: {sizes:?}");
+}
+
+/// Bytes below a folder, the journal's ring (bounded by itself) left out.
+fn size(folder: &std::path::Path) -> u64 {
+    let entries = fs::read_dir(folder).expect("a folder");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .map(|path| fs::metadata(path).map_or(0, |found| found.len()))
+        .sum()
+}
