@@ -1,0 +1,94 @@
+//! A link whose packets are dropped: TCP itself must notice, idle or with data in flight. Needs root for a network
+//! namespace with a packet filter; says so loudly and passes where it may not.
+#![allow(missing_docs)]
+
+use peerkeep_net::TcpOptions;
+use std::io::ErrorKind;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The defaults, ten times as fast.
+fn quick() -> TcpOptions {
+    TcpOptions {
+        keepalive_idle: Duration::from_secs(3),
+        keepalive_interval: Duration::from_secs(1),
+        user_timeout: Duration::from_secs(5),
+        ..TcpOptions::default()
+    }
+}
+
+#[test]
+fn faults_c1_c6_a_dead_link_is_noticed_idle_and_in_flight() {
+    in_namespace("quick_child");
+}
+
+#[test]
+#[ignore = "takes a minute: the same with the default figures"]
+fn faults_c1_c6_the_defaults_notice_a_dead_link_within_a_minute() {
+    in_namespace("default_child");
+}
+
+#[test]
+#[ignore = "run in a namespace by another test"]
+fn quick_child() {
+    // One probe's interval and the coarse timers of the kernel come on top.
+    notice_within(quick(), Duration::from_secs(7));
+}
+
+#[test]
+#[ignore = "run in a namespace by another test"]
+fn default_child() {
+    notice_within(TcpOptions::default(), Duration::from_secs(60));
+}
+
+/// Set for the children, so that they do nothing when somebody runs every ignored test.
+const MARK: &str = "PEERKEEP_TEST_CHILD";
+
+fn in_namespace(child: &str) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED {child}: network namespaces need root");
+        return;
+    }
+    let myself = std::env::current_exe().expect("a path");
+    let filter = "add table ip t; add chain ip t i { type filter hook input priority 0; policy accept; }";
+    let script =
+        format!("ip link set lo up && nft '{filter}' && exec \"$0\" --exact {child} --ignored --nocapture");
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", &script]).arg(myself).env(MARK, "1");
+    match command.status() {
+        Ok(status) => assert!(status.success(), "{child}: {status}"),
+        Err(error) => eprintln!("SKIPPED {child}: no unshare: {error}"),
+    }
+}
+
+fn notice_within(options: TcpOptions, most: Duration) {
+    if std::env::var_os(MARK).is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (mut idle, _kept) = pair(&options).await;
+        let (mut busy, _kept_too) = pair(&options).await;
+        let status = Command::new("nft").args(["chain ip t i { policy drop; }"]).status().expect("nft");
+        assert!(status.success());
+        let since = Instant::now();
+        busy.write_all(b"data in flight").await.expect("the buffer has room");
+        let (idle, busy) = tokio::join!(death(&mut idle, since), death(&mut busy, since));
+        println!("noticed after {idle:?} idle, {busy:?} with data in flight");
+        assert!(idle <= most && busy <= most, "idle {idle:?}, busy {busy:?}, allowed {most:?}");
+    });
+}
+
+async fn pair(options: &TcpOptions) -> (TcpStream, TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dialled = options.connect(listener.local_addr().expect("bound")).await.expect("it listens");
+    (dialled, options.adopt(listener.accept().expect("a connection").0).expect("adopted"))
+}
+
+async fn death(stream: &mut TcpStream, since: Instant) -> Duration {
+    let error = stream.read(&mut [0]).await.expect_err("nothing can arrive");
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    since.elapsed()
+}
