@@ -205,24 +205,30 @@ impl Core {
         self.wheel.arm(Owner::Ban(ban.row), until);
         self.emit(out, Effect::StoreBan { ban });
         match target {
-            Target::Key(key) => self.expel(key, out),
+            Target::Key(key) => self.expel_all(key, out),
             Target::Subnet(_) => self.start_sweep(false),
         }
         Ok(Answer::Done)
     }
 
-    fn expel(&mut self, key: PeerKey, out: &mut Effects) {
+    fn expel_all(&mut self, key: PeerKey, out: &mut Effects) {
         for stack in [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan] {
             let Some(row) = self.find_row(&Who { stack, key }) else { continue };
             for row in self.ring(row) {
-                self.close_all(row, Close::Banned, out);
-                self.contacts.row_mut(row).flags.asked = false;
-                self.contacts.row_mut(row).flags.filling = false;
+                self.expel(row, out);
                 self.tell(row, crate::slab::NONE, Told::Banned, out);
-                self.set_standing(row, Standing::Idle);
-                self.settle(row, out);
             }
         }
+    }
+
+    /// Ends everything with a contact whose peer is banned.
+    pub(crate) fn expel(&mut self, row: u32, out: &mut Effects) {
+        self.close_all(row, Close::Banned, out);
+        let flags = &mut self.contacts.row_mut(row).flags;
+        flags.asked = false;
+        flags.filling = false;
+        self.set_standing(row, Standing::Idle);
+        self.settle(row, out);
     }
 
     pub(crate) fn handle_unban(&mut self, target: Target, out: &mut Effects) -> Result<Answer, Refusal> {

@@ -86,7 +86,8 @@ impl Config {
         if self.epoch == 0 || self.epoch > MAX_EPOCH {
             return Err(ConfigError::Epoch);
         }
-        if self.exempt.len() > 1_024 {
+        let senseless = |target: &Target| matches!(target, Target::Subnet(subnet) if subnet.bits > 128);
+        if self.exempt.len() > 1_024 || self.exempt.iter().any(senseless) {
             return Err(ConfigError::Exempt);
         }
         for (rules, stack) in
@@ -109,7 +110,7 @@ pub enum ConfigError {
     Limit(Limit),
     /// The epoch is 0 or beyond [`MAX_EPOCH`].
     Epoch,
-    /// More than 1,024 exemptions.
+    /// More than 1,024 exemptions, or one that is no subnet.
     Exempt,
     /// The identity may not change while running.
     Identity,

@@ -149,7 +149,7 @@ impl Core {
     fn handle_fact(&mut self, fact: &Fact, out: &mut Effects) {
         match fact {
             Fact::Learned { who, addrs, source } => self.handle_learned(who, addrs, *source, out),
-            Fact::Bound { a, b } => self.handle_bound(a, b),
+            Fact::Bound { a, b } => self.handle_bound(a, b, out),
             Fact::Arrived { ticket, stack, remote } => self.handle_arrived(*ticket, *stack, *remote, out),
             Fact::TurnedAway { count } => self.stats.turned_away += u64::from(*count),
             Fact::Resolved { conn, .. }

@@ -219,7 +219,7 @@ impl Core {
     }
 
     /// Two contacts are one peer: their rings become one. No handle moves.
-    pub(crate) fn handle_bound(&mut self, a: &Who, b: &Who) {
+    pub(crate) fn handle_bound(&mut self, a: &Who, b: &Who, out: &mut Effects) {
         let (Some(a), Some(b)) = (self.find_row(a), self.find_row(b)) else { return };
         let (ring_a, ring_b) = (self.ring(a), self.ring(b));
         if ring_a.contains(&b) || ring_a.len() + ring_b.len() > MAX_RING {
@@ -228,6 +228,12 @@ impl Core {
         let next = self.contacts.row(a).ring;
         self.contacts.row_mut(a).ring = self.contacts.row(b).ring;
         self.contacts.row_mut(b).ring = next;
+        // A ban of one of its keys holds for the whole peer, from the moment that is known.
+        if self.banned_until(a).is_some() {
+            for row in self.ring(a) {
+                self.expel(row, out);
+            }
+        }
     }
 
     /// All contacts of the same peer, this one first.

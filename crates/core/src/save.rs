@@ -9,7 +9,7 @@ use crate::list::Queue;
 use crate::slab::{NONE, Slab};
 use crate::state::{Core, Counts, DialMark, PerIp, PerSubnet, Stats, Sweep, Weather};
 use crate::wheel::Wheel;
-use crate::{Addr, AddrKind, Config, STACKS, Time};
+use crate::{Addr, AddrKind, Config, STACKS, Target, Time};
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -109,6 +109,10 @@ impl Core {
             && saved.wheel.is_sound())
         {
             return Err(LoadError::Broken("tables"));
+        }
+        let sensible = |(_, ban): (u32, &Ban)| !matches!(ban.target, Target::Subnet(net) if net.bits > 128);
+        if !saved.bans.iter().all(sensible) {
+            return Err(LoadError::Broken("bans"));
         }
         let core = Core::rebuild(saved)?;
         core.check().map_err(|broken| LoadError::Broken(broken.0))?;
