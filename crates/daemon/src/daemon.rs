@@ -11,6 +11,7 @@ use peerkeep::{CommandError, IdentityError, Node, PeerAddress, PlaceError, Setti
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 /// Most time between the first signal to stop and the end (fault K10).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ pub struct Daemon {
     signals: Signals,
     reload_inbox: mpsc::Receiver<Asked>,
     stop_api: watch::Sender<bool>,
+    api: JoinHandle<()>,
 }
 
 /// Where reloads are asked for. Whoever asks while one is due gets that one's answer.
@@ -99,13 +101,13 @@ impl Daemon {
         let (sender, reload_inbox) = mpsc::channel(WAITING_RELOADS);
         let (stop_api, stopped) = watch::channel(false);
         let api = router(Api { node: node.clone(), reloads: Reloads(sender) });
-        tokio::spawn(listening.serve(api, stopped));
+        let api = tokio::spawn(listening.serve(api, stopped));
         for peer in &start.want {
             if let Err(error) = node.want(peer.clone()).await {
                 tracing::warn!(%error, "a peer named on the command line cannot be wanted");
             }
         }
-        Ok(Daemon { node, start, signals, reload_inbox, stop_api })
+        Ok(Daemon { node, start, signals, reload_inbox, stop_api, api })
     }
 
     /// Serves until somebody asks it to stop, then drains: ten seconds at most, or until asked a second time.
@@ -123,6 +125,7 @@ impl Daemon {
             }
         };
         let _ = self.stop_api.send(true);
+        let _ = self.api.await;
         if drained {
             tracing::info!("stopped");
             Ok(())

@@ -18,9 +18,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 /// Most connections at once; more wait in the kernel's backlog.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: u32 = 64;
 /// A client that has not sent its headers by then is dropped.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Time for answers on their way when the daemon ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
@@ -79,12 +81,21 @@ pub fn bind(path: &Path, group: Option<Group>) -> Result<Listening, Failure> {
 }
 
 impl Listening {
-    /// Serves until `stop` turns true. Connections still open then are dropped with the runtime.
-    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    /// Serves until `stop` turns true; clients that are being answered then have a moment to read the last of it.
+    pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) {
+        let slots = Arc::new(Semaphore::new(usize::try_from(MAX_CONNECTIONS).unwrap_or(1)));
+        self.accept(router, stop, &slots).await;
+        let _ = tokio::time::timeout(LAST_WORDS, slots.acquire_many(MAX_CONNECTIONS)).await;
+    }
+
+    async fn accept(&self, router: Router, mut stop: watch::Receiver<bool>, slots: &Arc<Semaphore>) {
         let us = rustix::process::geteuid().as_raw();
         loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let slot = tokio::select! {
+                slot = slots.clone().acquire_owned() => slot,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let Ok(slot) = slot else { return };
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
