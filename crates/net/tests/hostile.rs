@@ -214,9 +214,9 @@ fn poor_node() {
         let maximum = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum }).expect("lowering is allowed");
         println!("addr {}", a.addr.socket());
-        let (tell, mut lines) = tokio::sync::mpsc::unbounded_channel();
+        let (tell, mut lines) = tokio::sync::mpsc::channel(16);
         std::thread::spawn(move || {
-            std::io::stdin().lines().map_while(Result::ok).try_for_each(|l| tell.send(l))
+            std::io::stdin().lines().map_while(Result::ok).try_for_each(|l| tell.blocking_send(l))
         });
         while let Some(line) = lines.recv().await {
             let counters = a.owner.counters();

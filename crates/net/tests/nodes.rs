@@ -252,7 +252,7 @@ async fn a_refusal_and_unknown_peers_are_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_questions_are_refused_and_the_others_answered_once() {
     let a = node(1).await;
-    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let (hold, held) = std::sync::mpsc::sync_channel::<()>(1);
     let owner = a.owner.clone();
     let (begun, began) = tokio::sync::oneshot::channel();
     let blocking = tokio::task::spawn_blocking(move || {

@@ -29,7 +29,7 @@ pub struct Node {
     pub addr: Addr,
     pub directory: Directory<Handle>,
     pub tickets: Tickets,
-    pub events: mpsc::UnboundedReceiver<Event>,
+    pub events: mpsc::Receiver<Event>,
     pub shards: Shards,
 }
 
@@ -40,12 +40,12 @@ pub struct Event {
     pub what: Told,
 }
 
-struct Teller(mpsc::UnboundedSender<Event>);
+struct Teller(mpsc::Sender<Event>);
 
 impl Observer for Teller {
     fn told(&mut self, view: View<'_>, contact: ContactRef, conn: ConnRef, what: Told, _now: Time) {
         if let Some(seen) = view.contact(contact) {
-            let _ = self.0.send(Event { who: seen.who, conn, what });
+            let _ = self.0.try_send(Event { who: seen.who, conn, what });
         }
     }
     fn store(&mut self, _view: View<'_>, _contact: ContactRef) {}
@@ -95,7 +95,7 @@ pub async fn start(config: Config, journal: Option<&Path>, first: Vec<Action>) -
     );
     let serving =
         listener.serve(tickets.clone(), owner.facts(), owner.counters().clone()).expect("it can be watched");
-    let (tell, events) = mpsc::unbounded_channel();
+    let (tell, events) = mpsc::channel(16_384);
     let running = engine
         .start(Setup {
             config,
