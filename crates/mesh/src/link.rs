@@ -142,7 +142,13 @@ impl Task {
         self.shared.waker.register(cx.waker());
         self.read_notes(cx);
         match self.work(cx) {
-            Err(end) => return Poll::Ready(end),
+            Err(end) => {
+                // Whoever got a goodbye closes in good order, as far as that goes without waiting.
+                if matches!(end, Ended::Goodbye(_)) {
+                    let _ = self.conn.poll_close(cx);
+                }
+                return Poll::Ready(end);
+            }
             Ok(true) => cx.waker().wake_by_ref(),
             Ok(false) => {}
         }
