@@ -92,13 +92,15 @@ pub fn clean_lines(text: &str) -> String {
     strip(text, true)
 }
 
-/// A span as people say it, two units at most: `1h 2m`, `3s`, `250ms`.
+/// A span as people say it, two units at most: `1h 2m`, `1.7s`, `250ms`.
 pub fn span(span: Duration) -> String {
-    let rounded = match span.as_millis() {
-        0 => return "0ms".into(),
-        1..=999 => Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(0)),
-        _ => Duration::from_secs(span.as_secs()),
-    };
+    let ms = span.as_millis();
+    match ms {
+        0..=999 => return format!("{ms}ms"),
+        1_000..=9_999 if ms % 1_000 >= 100 => return format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        _ => {}
+    }
+    let rounded = Duration::from_secs(span.as_secs());
     let text = humantime::format_duration(rounded).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
@@ -200,6 +202,8 @@ mod tests {
     fn spans_are_short() {
         assert_eq!(span_ms(0), "0ms");
         assert_eq!(span_ms(250), "250ms");
+        assert_eq!(span_ms(1_740), "1.7s");
+        assert_eq!(span_ms(2_000), "2s");
         assert_eq!(span_ms(61_500), "1m 1s");
         assert_eq!(span_ms(90_061_000), "1day 1h");
     }

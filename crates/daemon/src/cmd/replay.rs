@@ -273,7 +273,9 @@ fn people(found: &Found, args: &Args) -> String {
         (Some(from), Some(to)) => format!(" from {from} to {to}"),
         _ => String::new(),
     };
-    text.push_str(&format!("{} actions in {} segments{span}\n", found.actions, found.segments));
+    let segments =
+        if found.segments == 1 { "1 segment".into() } else { format!("{} segments", found.segments) };
+    text.push_str(&format!("{} actions in {segments}{span}\n", found.actions));
     if found.cut > 0 {
         text.push_str(&format!("{} of them were cut short; what they hold is whole\n", found.cut));
     }

@@ -6,7 +6,7 @@ mod words;
 use peerkeep::{AddressSource, PeerId, Timestamp, print_target};
 use peerkeep_core::journal::Replay;
 use peerkeep_core::{
-    Action, Answer, Command, CommandId, ConnRef, ContactRef, Direction, Effect, Effects, Fact, Standing,
+    Action, Answer, Command, CommandId, ConnRef, ContactRef, Direction, Effect, Effects, End, Fact, Standing,
     Target, Time, Told, View, Who, Why,
 };
 use serde::Serialize;
@@ -34,7 +34,10 @@ pub struct Story {
     pub untold: u64,
     standing: Option<Standing>,
     conns: BTreeMap<ConnRef, Direction>,
-    asked: Option<(CommandId, String)>,
+    /// A command's number and its sentence's place, until its answer is known.
+    asked: Option<(CommandId, usize)>,
+    /// How a conn of it ended in this step, when an effect tells more.
+    ending: Option<End>,
 }
 
 impl Story {
@@ -47,6 +50,7 @@ impl Story {
             standing: None,
             conns: BTreeMap::new(),
             asked: None,
+            ending: None,
         };
         let view = replay.core.view();
         let at = Timestamp(replay.began_unix_ms);
@@ -71,13 +75,12 @@ impl Story {
         let at = Timestamp(replay.unix_ms(now));
         let me = view.find(&self.who);
         let before = self.sentences.len();
+        self.ending = ending(action, effects, me);
         self.hear_action(&view, at, action, me);
         for effect in effects.as_slice() {
             self.hear_effect(&view, at, now, *effect, me);
         }
-        if let Some((_, text)) = self.asked.take() {
-            self.tell(at, format!("{text}."));
-        }
+        self.asked = None;
         let standing = me.and_then(|me| view.contact(me)).map(|contact| contact.standing);
         if standing != self.standing {
             if let (Some(me), true) = (me, self.sentences.len() == before) {
@@ -97,7 +100,8 @@ impl Story {
         match action {
             Action::Do(id, command) => {
                 if let Some(text) = self.command(command) {
-                    self.asked = Some((*id, text));
+                    self.asked = Some((*id, self.sentences.len()));
+                    self.tell(at, format!("{text}."));
                 }
             }
             Action::Saw(fact) => {
@@ -186,7 +190,7 @@ impl Story {
             Fact::Violated { conn, what } => {
                 mine(conn).map(|_| format!("It misbehaved: {}.", words::violation(*what)))
             }
-            Fact::Gone { conn, end } => {
+            Fact::Gone { conn, end } if self.ending.is_none() => {
                 mine(conn).map(|_| format!("Connection {conn} is gone: {}.", words::end(*end)))
             }
             Fact::Bound { a, b } if *a == self.who || *b == self.who => {
@@ -199,6 +203,7 @@ impl Story {
             | Fact::Reported { .. }
             | Fact::TurnedAway { .. }
             | Fact::Learned { .. }
+            | Fact::Gone { .. }
             | Fact::Bound { .. } => None,
         }
     }
@@ -227,14 +232,15 @@ impl Story {
                 }
             }
             Effect::Reply { to, answer } => {
-                if self.asked.as_ref().is_none_or(|(id, _)| *id != to) {
-                    return;
+                // What somebody asked for comes before its consequences, and says how it was answered.
+                let asked = self.asked.filter(|(id, _)| *id == to);
+                if let (Some((_, place)), false) = (asked, matches!(answer, Answer::Done | Answer::Begun(_)))
+                    && let Some(sentence) = self.sentences.get_mut(place)
+                {
+                    sentence.text =
+                        format!("{}: {}.", sentence.text.trim_end_matches('.'), words::answer(now, answer));
                 }
-                let Some((_, text)) = self.asked.take() else { return };
-                match answer {
-                    Answer::Done => format!("{text}."),
-                    answer => format!("{text}: {}.", words::answer(now, answer)),
-                }
+                return;
             }
             Effect::Admit { conn } if known(conn) => format!("We agree to connection {conn}."),
             Effect::Turn { conn, why } if known(conn) => {
@@ -278,7 +284,13 @@ impl Story {
                 };
                 format!("It is connected{by} ({conn}).")
             }
-            Told::Lost(why) => format!("The connection is lost: {}.{}", words::close(why), next()),
+            Told::Lost(why) => {
+                let how = match self.ending {
+                    Some(end @ (End::Fault(_) | End::Violation(_))) => format!(" ({})", words::end(end)),
+                    _ => String::new(),
+                };
+                format!("The connection is lost: {}{how}.{}", words::close(why), next())
+            }
             Told::Failed => {
                 let fault = view.contact(contact).and_then(|contact| contact.last_fault);
                 let why = fault.map_or_else(String::new, |fault| format!(": {}", words::fault(fault)));
@@ -304,6 +316,15 @@ impl Story {
             self.untold += 1;
         }
     }
+}
+
+/// How the conn of a `Gone` ended, when an effect of the same step tells the peer's loss or failure anyway.
+fn ending(action: &Action, effects: &Effects, me: Option<ContactRef>) -> Option<End> {
+    let Action::Saw(Fact::Gone { end, .. }) = action else { return None };
+    let tells = effects.as_slice().iter().any(|effect| {
+        matches!(effect, Effect::Tell { contact, what: Told::Lost(_) | Told::Failed, .. } if Some(*contact) == me)
+    });
+    tells.then_some(*end)
 }
 
 /// Where a contact stands and why, as a clause that begins with "it".
