@@ -337,10 +337,10 @@ impl Core {
         conn.retry_after = retry_after;
         conn.fault = Some(Fault::new(Step::Hello, FaultKind::Declined));
         let at = conn.remote;
-        if let Some(key) = key {
-            if let Ok(contact) = self.identify(row, key, at, out) {
-                self.settle(contact, out);
-            }
+        if let Some(key) = key
+            && let Ok(contact) = self.identify(row, key, at, out)
+        {
+            self.settle(contact, out);
         }
     }
 
