@@ -32,8 +32,11 @@ fn hello_from(local: Arc<Local>) -> (Dialler, Handshake) {
     (dialler, read(&out))
 }
 
+/// The failure of one side, and what the other makes of being told.
+type Failed = Box<(Failure, Option<Failure>)>;
+
 /// Runs both sides; gives what each found out, or the failure and what the other side makes of the refusal.
-fn greet(a: Arc<Local>, b: Arc<Local>) -> Result<(Agreed, Agreed), Box<(Failure, Option<Failure>)>> {
+fn greet(a: Arc<Local>, b: Arc<Local>) -> Result<(Agreed, Agreed), Failed> {
     let (mut dialler, hello) = hello_from(a);
     let mut acceptor = Acceptor::new(b, A, remote());
     let heard = match acceptor.handle(hello) {

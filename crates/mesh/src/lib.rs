@@ -17,6 +17,7 @@ mod frames;
 mod handle;
 pub mod handshake;
 mod identity;
+mod jobs;
 mod link;
 mod mail;
 mod pipe;

@@ -1,16 +1,17 @@
 //! The task of one running link: it owns the multiplexer and the control channel, answers net's mail, opens and routes
 //! streams, and ends with a goodbye. One hand-written poll, no timer while it is idle, nothing kept that is not used.
 
-use crate::channel::{self, BUSY, CONTROL, Channel, MAIL, OK, UNKNOWN, preface, read_preface};
+use crate::channel::{self, BUSY, CONTROL, MAIL, OK, UNKNOWN, preface};
 use crate::control::{Control, Event, Known};
 use crate::handle::{Handle, Open, Shared};
+use crate::jobs::{Done, end_of, name, read_mail, turn, welcome};
 use crate::mail;
 use crate::pipe::Pipe;
 use crate::rate::Bucket;
 use crate::registry::Taken;
 use crate::stack::Node;
 use crate::tls::fault_of;
-use futures::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt};
+use futures::io::{AsyncRead as _, AsyncWrite as _};
 use futures::stream::{FuturesUnordered, Stream as _};
 use peerkeep_core::{Fault, FaultKind, Step, Violation, Who};
 use peerkeep_net::{Ended, Link, Mail, Meter, Note};
@@ -79,16 +80,6 @@ enum Port {
     Missing { ours: bool },
     /// There; `quiet` until the other side has agreed to it.
     Open { stream: yamux::Stream, quiet: bool },
-}
-
-/// What a side job came to.
-enum Done {
-    /// Nothing more to do.
-    Over,
-    /// A stream said its name, or failed to.
-    Named(yamux::Stream, Option<Box<str>>),
-    /// They misbehaved.
-    Violation(Violation),
 }
 
 /// The way out: say goodbye, close the multiplexer and TLS, wait for the other side to close.
@@ -449,52 +440,14 @@ impl Drop for Task {
     }
 }
 
-async fn name(mut stream: yamux::Stream) -> Done {
-    match read_preface(&mut stream).await {
-        Ok(name) => Done::Named(stream, name),
-        Err(_) => Done::Named(stream, None),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn turn(mut stream: yamux::Stream, word: u8) -> Done {
-    if stream.write_all(&[word]).await.is_ok() {
-        let _ = stream.close().await;
-    }
-    Done::Over
-}
-
-async fn read_mail(mut stream: yamux::Stream, node: Arc<Node>, shared: Arc<Shared>) -> Done {
-    if stream.write_all(&[OK]).await.is_err() {
-        return Done::Over;
-    }
-    match mail::read(stream, &shared, &node.registry).await {
-        Ok(()) => Done::Over,
-        Err(what) => Done::Violation(what),
-    }
-}
-
-async fn welcome(
-    mut stream: yamux::Stream,
-    node: Arc<Node>,
-    seat: crate::handle::Seat,
-    name: Box<str>,
-) -> Done {
-    if stream.write_all(&[OK]).await.is_ok() {
-        node.registry.deliver(Channel::new(stream, seat, name));
-    }
-    Done::Over
-}
-
-/// How the multiplexer's end is called.
-fn end_of(error: yamux::ConnectionError) -> Ended {
-    use yamux::{ConnectionError, FrameDecodeError};
-    match error {
-        ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error)) => {
-            Ended::Fault(fault_of(Step::Live, &error))
-        }
-        ConnectionError::Decode(FrameDecodeError::FrameTooLarge(_)) => Ended::Violation(Violation::TooLarge),
-        ConnectionError::Decode(_) => Ended::Violation(Violation::Malformed),
-        ConnectionError::Closed => Ended::Fault(Fault::new(Step::Live, FaultKind::Closed)),
-        _ => Ended::Fault(Fault::new(Step::Live, FaultKind::Resources)),
+    /// What an idle link holds beside TLS and its two streams; a bigger one needs a reason.
+    #[test]
+    fn a_link_is_small() {
+        assert!(size_of::<Task>() <= 1024, "{}", size_of::<Task>());
+        assert!(size_of::<Shared>() <= 256, "{}", size_of::<Shared>());
     }
 }

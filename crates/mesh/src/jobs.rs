@@ -1,0 +1,71 @@
+//! Short work on one stream beside the link's own: hear its name, turn it away, read its messages, hand it over. Also how
+//! the multiplexer's errors are called. Each ends by itself with its stream.
+
+use crate::channel::{Channel, OK, read_preface};
+use crate::handle::{Seat, Shared};
+use crate::mail;
+use crate::stack::Node;
+use crate::tls::fault_of;
+use futures::io::AsyncWriteExt;
+use peerkeep_core::{Fault, FaultKind, Step, Violation};
+use peerkeep_net::Ended;
+use std::sync::Arc;
+
+/// What a side job came to.
+pub(crate) enum Done {
+    /// Nothing more to do.
+    Over,
+    /// A stream said its name, or failed to.
+    Named(yamux::Stream, Option<Box<str>>),
+    /// They misbehaved.
+    Violation(Violation),
+}
+
+/// Hears what a stream is for.
+pub(crate) async fn name(mut stream: yamux::Stream) -> Done {
+    match read_preface(&mut stream).await {
+        Ok(name) => Done::Named(stream, name),
+        Err(_) => Done::Named(stream, None),
+    }
+}
+
+/// Says the one byte against a stream and finishes it.
+pub(crate) async fn turn(mut stream: yamux::Stream, word: u8) -> Done {
+    if stream.write_all(&[word]).await.is_ok() {
+        let _ = stream.close().await;
+    }
+    Done::Over
+}
+
+/// Takes the peer's messages until its stream ends.
+pub(crate) async fn read_mail(mut stream: yamux::Stream, node: Arc<Node>, shared: Arc<Shared>) -> Done {
+    if stream.write_all(&[OK]).await.is_err() {
+        return Done::Over;
+    }
+    match mail::read(stream, &shared, &node.registry).await {
+        Ok(()) => Done::Over,
+        Err(what) => Done::Violation(what),
+    }
+}
+
+/// Says yes to a channel and hands it to whoever takes that protocol.
+pub(crate) async fn welcome(mut stream: yamux::Stream, node: Arc<Node>, seat: Seat, name: Box<str>) -> Done {
+    if stream.write_all(&[OK]).await.is_ok() {
+        node.registry.deliver(Channel::new(stream, seat, name));
+    }
+    Done::Over
+}
+
+/// How the multiplexer's end is called.
+pub(crate) fn end_of(error: yamux::ConnectionError) -> Ended {
+    use yamux::{ConnectionError, FrameDecodeError};
+    match error {
+        ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error)) => {
+            Ended::Fault(fault_of(Step::Live, &error))
+        }
+        ConnectionError::Decode(FrameDecodeError::FrameTooLarge(_)) => Ended::Violation(Violation::TooLarge),
+        ConnectionError::Decode(_) => Ended::Violation(Violation::Malformed),
+        ConnectionError::Closed => Ended::Fault(Fault::new(Step::Live, FaultKind::Closed)),
+        _ => Ended::Fault(Fault::new(Step::Live, FaultKind::Resources)),
+    }
+}
