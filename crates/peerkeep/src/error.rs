@@ -3,7 +3,6 @@
 use crate::{AddressError, ErrorStatus, IdentityError, PeerId, Reason, SettingsError, StoreError};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// How a `connect` ended.
@@ -101,14 +100,8 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] peerkeep_net::ListenError),
     /// Something else of the operating system's.
     #[error("{what}: {error}")]
     System {
@@ -176,18 +169,24 @@ pub enum ChannelError {
     /// The other side does not take this protocol.
     #[error("the other side does not accept this protocol")]
     Unsupported,
-    /// The name is empty or too long.
-    #[error("a protocol or topic name has 1 to 255 bytes")]
+    /// The name is empty, too long or reserved.
+    #[error("a protocol or topic name has 1 to 128 bytes and does not begin with peerkeep/")]
     Name,
+    /// Somebody in this program takes this protocol already.
+    #[error("this protocol is taken already")]
+    Taken,
+    /// The other side has no room for another channel now.
+    #[error("the other side has no room for another channel now")]
+    Busy,
+    /// The other side did not answer.
+    #[error("the other side did not answer")]
+    Timeout,
     /// Too many channels on this link.
     #[error("too many channels are open with this peer")]
     TooMany,
     /// The message is longer than allowed.
-    #[error("the message is longer than {limit} bytes")]
-    TooLong {
-        /// Longest message in bytes.
-        limit: usize,
-    },
+    #[error("the message or its topic is longer than allowed")]
+    TooLong,
     /// The peer does not read fast enough: its budget for sending is used up.
     #[error("the peer does not keep up: its send budget is used up")]
     Full,

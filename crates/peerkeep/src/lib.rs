@@ -10,6 +10,7 @@
 
 mod address;
 mod error;
+mod event;
 mod hex;
 mod id;
 mod identity;
@@ -27,10 +28,11 @@ pub use address::{
     AddressError, DEFAULT_PORT, NameKind, PeerAddress, Place, multiaddr_of, parse_target, print_target,
 };
 pub use error::{Answer, ChannelError, CommandError, Outcome, PlaceError, Sent, StartError};
+pub use event::{Event, EventKind};
 pub use id::PeerId;
 pub use identity::{IDENTITY_FILE, Identity, IdentityError};
 pub use multiaddr::Multiaddr;
-pub use node::{Builder, Channel, EventStream, Incoming, Message, Messages, Node};
+pub use node::{Builder, Channel, EVENT_QUEUE, EventStream, Incoming, Message, Messages, Node};
 pub use peerkeep_core::{PeerKey, Target};
 pub use place::DataDir;
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
@@ -41,7 +43,7 @@ pub use settings::{
 };
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
-    ErrorStatus, Event, EventKind, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
+    ErrorStatus, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
 };
 pub use store::{STORE_FILE, StoreError};
 pub use time::Timestamp;

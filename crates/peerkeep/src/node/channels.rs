@@ -1,45 +1,150 @@
-//! Channels and messages: what applications exchange over a connection.
+//! Channels and messages: what applications exchange over a connection. Bounded on both sides; a reader that is too
+//! slow slows or loses its own, never anybody else's.
 
-use crate::PeerId;
+use crate::{ChannelError, PeerId};
 use bytes::Bytes;
+use peerkeep_mesh as mesh;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
-/// A byte stream to a peer, both ways.
-pub struct Channel {}
+/// Channels of one protocol that may wait to be taken.
+pub(super) const INCOMING: usize = 64;
+/// Messages of one topic that may wait for the slowest reader.
+pub(super) const MESSAGES: usize = 1_024;
 
-/// Channels that peers open.
-#[derive(Default)]
-pub struct Incoming {}
+/// A byte stream to a peer, both ways. Dropping it resets it; `shutdown` ends our direction.
+#[derive(Debug)]
+pub struct Channel(pub(super) mesh::Channel);
+
+impl Channel {
+    /// Who is at the other end.
+    pub fn peer(&self) -> PeerId {
+        PeerId(self.0.peer())
+    }
+
+    /// What is spoken.
+    pub fn protocol(&self) -> &str {
+        self.0.protocol()
+    }
+}
+
+impl AsyncRead for Channel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Channel {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Channels that peers open for one protocol. At most 64 wait; a peer that opens more is told to come back. Dropping it
+/// makes the protocol unknown again.
+#[derive(Debug)]
+pub struct Incoming {
+    pub(super) inner: mesh::Incoming,
+    pub(super) stopped: watch::Receiver<bool>,
+}
 
 impl Incoming {
     /// The next channel and who opened it; `None` when the node has stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<(PeerId, Channel)> {
-        None
+        let channel = tokio::select! {
+            biased;
+            channel = self.inner.recv() => Channel(channel?),
+            _ = self.stopped.wait_for(|stopped| *stopped) => return None,
+        };
+        Some((channel.peer(), channel))
     }
 }
 
 /// A message from a peer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// From whom.
     pub peer: PeerId,
-    /// On which topic.
-    pub topic: String,
     /// What.
     pub bytes: Bytes,
 }
 
-/// Messages of a topic.
-#[derive(Default)]
-pub struct Messages {}
+/// The payload is nobody's business in a log.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("peer", &self.peer).field("length", &self.bytes.len()).finish()
+    }
+}
+
+/// Messages of one topic. At most 1,024 wait; the oldest are dropped then, and counted.
+#[derive(Debug)]
+pub struct Messages {
+    pub(super) inner: mesh::Messages,
+    pub(super) stopped: watch::Receiver<bool>,
+    pub(super) missed: u64,
+}
 
 impl Messages {
     /// The next message; `None` when the node has stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<Message> {
-        None
+        loop {
+            let received = tokio::select! {
+                biased;
+                received = self.inner.recv() => received,
+                _ = self.stopped.wait_for(|stopped| *stopped) => return None,
+            };
+            match received {
+                Ok(message) => return Some(Message { peer: PeerId(message.from), bytes: message.payload }),
+                Err(RecvError::Lagged(missed)) => self.missed += missed,
+                Err(RecvError::Closed) => return None,
+            }
+        }
     }
 
     /// How many were dropped because nobody read them.
     pub fn missed(&self) -> u64 {
-        0
+        self.missed
+    }
+}
+
+pub(super) fn open_error(error: mesh::ChannelError) -> ChannelError {
+    match error {
+        mesh::ChannelError::Name => ChannelError::Name,
+        mesh::ChannelError::TooMany => ChannelError::TooMany,
+        mesh::ChannelError::Unknown => ChannelError::Unsupported,
+        mesh::ChannelError::Busy => ChannelError::Busy,
+        mesh::ChannelError::Closed => ChannelError::Closed,
+        mesh::ChannelError::Timeout => ChannelError::Timeout,
+    }
+}
+
+pub(super) fn send_error(error: mesh::SendError) -> ChannelError {
+    match error {
+        mesh::SendError::Full { .. } => ChannelError::Full,
+        mesh::SendError::TooLarge => ChannelError::TooLong,
+        mesh::SendError::Unsupported => ChannelError::Unsupported,
+        mesh::SendError::Closed => ChannelError::Closed,
+    }
+}
+
+pub(super) fn name_error(error: mesh::RegistryError) -> ChannelError {
+    match error {
+        mesh::RegistryError::Name => ChannelError::Name,
+        mesh::RegistryError::Taken => ChannelError::Taken,
     }
 }

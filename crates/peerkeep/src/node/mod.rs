@@ -1,18 +1,32 @@
 //! The node that programs hold. This is its face: every call is a bounded message to the owner task, and none of them
-//! blocks another.
+//! blocks another. What happens behind it is in `start` (starting), `shared` (what clones share, reload, the end),
+//! `observer` and `hub` (what the core tells), `whom` (what a caller names) and `look` (what a caller reads).
 
 mod channels;
 mod events;
+mod hub;
+mod local;
+mod look;
+mod observer;
+mod shared;
+mod start;
+mod whom;
 
 pub use channels::{Channel, Incoming, Message, Messages};
-pub use events::EventStream;
+pub use events::{EVENT_QUEUE, EventStream};
+pub use start::Builder;
 
 use crate::{
-    Answer, BanStatus, BanTarget, ChannelError, CommandError, Event, Identity, NodeStatus, Outcome,
-    PeerAddress, PeerId, PeerStatus, Sent, Settings, StartError, Target, Why,
+    Answer, BanReason, BanStatus, BanTarget, ChannelError, CommandError, Counts, Event, EventKind,
+    NodeStatus, Outcome, PeerAddress, PeerId, PeerStatus, Reason, Sent, Settings, Target, Timestamp, Why,
+    print_target,
 };
 use bytes::Bytes;
-use std::path::PathBuf;
+use look::{Beside, Moment, Seen};
+use peerkeep_core::{Command, ContactRef, STACKS, Standing, Who};
+use peerkeep_net::{Outcome as NetOutcome, Until};
+use shared::{Shared, is_unknown, owner_error};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,49 +36,9 @@ pub struct Node {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    id: PeerId,
-}
-
-/// Collects what a node starts with.
-#[derive(Default)]
-pub struct Builder {
-    identity: Option<Identity>,
-    settings: Settings,
-    data_dir: Option<PathBuf>,
-}
-
-impl Builder {
-    /// Use this identity instead of the file in the data folder.
-    pub fn identity(mut self, identity: Identity) -> Builder {
-        self.identity = Some(identity);
-        self
-    }
-
-    /// The settings. Default: [`Settings::default`].
-    pub fn config(mut self, settings: Settings) -> Builder {
-        self.settings = settings;
-        self
-    }
-
-    /// Where identity, store, journal and lock live. Without it nothing is kept, and an identity is made for this
-    /// run unless one is given.
-    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Builder {
-        self.data_dir = Some(path.into());
-        self
-    }
-
-    /// Starts the node: locks the data folder, loads, listens, and begins to keep peers.
-    ///
-    /// # Errors
-    /// What stood in the way; nothing is left running.
-    pub async fn start(self) -> Result<Node, StartError> {
-        let identity = match self.identity {
-            Some(identity) => identity,
-            None => Identity::generate()?,
-        };
-        let _ = (self.settings, self.data_dir);
-        Ok(Node { shared: Arc::new(Shared { id: identity.id() }) })
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Node").field(&self.shared.id).finish()
     }
 }
 
@@ -81,10 +55,13 @@ impl Node {
 
     /// Where others reach us, in the form `connect` takes: `/ip4/…/tcp/…/p2p/…`.
     pub fn addresses(&self) -> Vec<PeerAddress> {
-        Vec::new()
+        let addrs = local::announced(&self.shared.settings(), &self.shared.locals);
+        addrs.into_iter().map(|addr| PeerAddress::at(Some(self.shared.id), addr)).collect()
     }
 
-    /// Connects and waits for the outcome, at most `wait`.
+    // ---- commands
+
+    /// Connects and waits for the outcome, at most `wait`. Abandoning the call does not abandon the attempt.
     ///
     /// # Errors
     /// When it was refused; a failed attempt is an [`Outcome`].
@@ -93,8 +70,31 @@ impl Node {
         peer: impl Into<PeerAddress>,
         wait: Duration,
     ) -> Result<Outcome, CommandError> {
-        let _ = (peer.into(), wait);
-        Err(CommandError::Stopped)
+        let shared = &self.shared;
+        let whom = whom::find(&peer.into(), &shared.hub, &shared.hub.names).await?;
+        let who = whom.who;
+        let already = self.seen(who).await.is_some_and(|seen| seen.contact.standing == Standing::Connected);
+        let outcome =
+            shared.owner.connect(who, whom.addrs, Until::Settled, wait).await.map_err(owner_error)?;
+        match outcome {
+            NetOutcome::Connected { contact, conn } => {
+                let met = shared.owner.ask(move |view, _| view.contact(contact).map(|seen| seen.who)).await;
+                let peer = PeerId(met.ok().flatten().unwrap_or(who).key);
+                Ok(Outcome::Connected { peer, conn: conn.to_string(), already })
+            }
+            NetOutcome::Refused(why) => Err(CommandError::Refused(why.into())),
+            NetOutcome::Failed(fault) | NetOutcome::GaveUp(fault) => {
+                let attempts = self.seen(who).await.map_or(0, |seen| seen.contact.failures.into());
+                Ok(Outcome::GaveUp { peer: PeerId(who.key), attempts, error: fault.map(look::error) })
+            }
+            NetOutcome::Cancelled => Ok(Outcome::Cancelled { peer: PeerId(who.key) }),
+            NetOutcome::Banned => Err(CommandError::Refused(Reason::Banned)),
+            NetOutcome::Shutdown => Err(CommandError::Stopped),
+            NetOutcome::TimedOut | NetOutcome::Busy => {
+                let error = self.seen(who).await.and_then(|seen| seen.contact.last_fault).map(look::error);
+                Ok(Outcome::StillTrying { peer: PeerId(who.key), error })
+            }
+        }
     }
 
     /// Begins to connect.
@@ -102,8 +102,8 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn connect_nowait(&self, peer: impl Into<PeerAddress>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        let whom = whom::find(&peer.into(), &self.shared.hub, &self.shared.hub.names).await?;
+        self.shared.command(Command::Connect { who: whom.who, addrs: whom.addrs, named: whom.named }).await
     }
 
     /// Keeps the peer connected until [`Node::unwant`]. Survives restarts.
@@ -111,8 +111,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn want(&self, peer: impl Into<PeerAddress>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        self.shared.want(&peer.into()).await
     }
 
     /// Wants it no longer; an existing connection stays.
@@ -120,8 +119,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn unwant(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        self.shared.command(Command::Unwant(whom(peer))).await
     }
 
     /// Closes the connection. A wanted peer is dialled again.
@@ -129,8 +127,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn disconnect(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        self.shared.command(Command::Disconnect(whom(peer))).await
     }
 
     /// Abandons the attempt in progress.
@@ -138,8 +135,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn cancel(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        self.shared.command(Command::Cancel(whom(peer))).await
     }
 
     /// Tries again now, within the attempts left.
@@ -147,8 +143,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn retry(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        self.shared.command(Command::Retry(whom(peer))).await
     }
 
     /// Forgets attempts, cancels and closes: back to disconnected.
@@ -156,8 +151,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn reset(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        self.shared.command(Command::Reset(whom(peer))).await
     }
 
     /// Keeps (or stops keeping) a connection however idle it is.
@@ -165,8 +159,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn hold(&self, peer: impl Into<PeerId>, on: bool) -> Result<Answer, CommandError> {
-        let _ = (peer.into(), on);
-        Err(CommandError::Stopped)
+        self.shared.command(Command::Hold { who: whom(peer), on }).await
     }
 
     /// Bans a key or subnet, for a time or until lifted. Survives restarts.
@@ -174,26 +167,39 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn ban(&self, target: Target, span: Option<Duration>) -> Result<BanTarget, CommandError> {
-        let _ = (target, span);
-        Err(CommandError::Stopped)
+        let hub = &self.shared.hub;
+        let before = hub.ban_mark(&target);
+        hub.mark_ban(target, BanReason::Operator, Timestamp::now());
+        if let Err(error) = self.shared.command(Command::Ban { target, span }).await {
+            match before {
+                Some(mark) => hub.mark_ban(target, mark.reason, mark.set_at),
+                None => hub.unmark_ban(&target),
+            }
+            return Err(error);
+        }
+        Ok(BanTarget(print_target(&target)))
     }
 
     /// Lifts a ban.
     ///
     /// # Errors
-    /// When there is none.
+    /// [`Reason::Unknown`] when there is none.
     pub async fn unban(&self, target: Target) -> Result<BanTarget, CommandError> {
-        let _ = target;
-        Err(CommandError::Stopped)
+        self.shared.command(Command::Unban(target)).await?;
+        Ok(BanTarget(print_target(&target)))
     }
 
-    /// Forgets a peer that is neither connected nor wanted.
+    /// Forgets a peer that is neither connected nor wanted: its addresses, its names, and the trust in its key.
     ///
     /// # Errors
     /// When it was refused.
     pub async fn forget(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        let _ = peer.into();
-        Err(CommandError::Stopped)
+        let who = whom(peer);
+        let answer = self.shared.command(Command::Forget(who)).await;
+        if answer.is_ok() || answer.as_ref().is_err_and(is_unknown) {
+            self.shared.hub.forget(who);
+        }
+        answer
     }
 
     /// Takes new settings, whole or not at all. Returns the keys that take effect only at a restart.
@@ -201,78 +207,151 @@ impl Node {
     /// # Errors
     /// When they do not hold together; the old ones stay.
     pub async fn configure(&self, settings: Settings) -> Result<Vec<&'static str>, CommandError> {
-        let _ = settings;
-        Err(CommandError::Stopped)
+        self.shared.configure(settings).await
     }
 
     /// The settings in force.
     pub fn settings(&self) -> Settings {
-        Settings::default()
+        self.shared.settings()
     }
 
-    /// Says goodbye to everybody, writes everything down, and ends: bounded by ten seconds.
-    pub async fn shutdown(&self) {}
+    /// Says goodbye to everybody, writes everything down, and ends: bounded by about ten seconds. Returns when it is
+    /// over; the data folder is free again then.
+    pub async fn shutdown(&self) {
+        self.shared.hub.bell.ring(EventKind::ShuttingDown);
+        // Stopped already is what was asked for.
+        let _ = self.shared.owner.shutdown(start::DRAIN).await;
+        self.stopped().await;
+    }
 
-    /// What happens from now on. Bounded: a slow reader gets [`crate::EventKind::Lagged`] in place of what it missed.
+    /// Waits until the node has stopped, for whatever reason.
+    pub async fn stopped(&self) {
+        let _ = self.shared.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+
+    // ---- questions
+
+    /// What happens from now on. Bounded: a slow reader gets [`EventKind::Lagged`] in place of what it missed.
     pub fn events(&self) -> EventStream {
-        EventStream::default()
+        self.shared.hub.bell.listen()
     }
 
     /// Every known peer.
     pub async fn peers(&self) -> Vec<PeerStatus> {
-        Vec::new()
+        let copy = |view: peerkeep_core::View<'_>, now| {
+            let all: Vec<Seen> = view
+                .contacts()
+                .filter(|contact| !contact.forgotten)
+                .map(|contact| Seen::new(view, contact))
+                .collect();
+            (all, Moment::new(now))
+        };
+        // Copied on the owner task, put into words here.
+        let Ok((all, moment)) = self.shared.owner.ask(copy).await else { return Vec::new() };
+        all.iter().map(|seen| look::peer(seen, self.beside(seen), moment)).collect()
     }
 
     /// One peer.
     pub async fn peer(&self, peer: impl Into<PeerId>) -> Option<PeerStatus> {
-        let _ = peer.into();
-        None
+        let seen = self.seen(whom(peer)).await?;
+        let moment = Moment::new(self.shared.owner.clock().now());
+        Some(look::peer(&seen, self.beside(&seen), moment))
     }
 
     /// Why a peer is, or is not, connected.
     pub async fn why(&self, peer: impl Into<PeerId>) -> Option<Why> {
-        let _ = peer.into();
-        None
+        let who = whom(peer);
+        let question = move |view: peerkeep_core::View<'_>, now| {
+            let contact = view.find(&who)?;
+            let seen = Seen::new(view, view.contact(contact)?);
+            Some((seen, view.why(contact), Moment::new(now)))
+        };
+        let (seen, why, moment) = self.shared.owner.ask(question).await.ok()??;
+        Some(look::why(&seen, why, moment))
     }
 
     /// The node itself; `None` when it has stopped.
     pub async fn status(&self) -> Option<NodeStatus> {
-        None
+        let question = |view: peerkeep_core::View<'_>, _| {
+            let counts = view.counts();
+            let standing =
+                |standing: Standing| (0..STACKS).map(|s| counts.standing[s][standing.index()]).sum();
+            let shown = Counts {
+                known: counts.standing.iter().flatten().sum(),
+                wanted: 0,
+                connected: standing(Standing::Connected),
+                inbound: counts.inbound,
+                outbound: counts.outbound,
+                pending: counts.pending,
+                bans: 0,
+                gave_up: standing(Standing::GaveUp),
+            };
+            let counts = Counts { bans: small(view.bans().count()), ..shown };
+            (counts, view.epoch(), view.draining().is_some(), view.online())
+        };
+        let shared = &self.shared;
+        let (counts, boot_epoch, draining, online) = shared.owner.ask(question).await.ok()?;
+        let counts = Counts { wanted: small(shared.hub.wanted_count()), ..counts };
+        let counters = shared.owner.counters();
+        Some(NodeStatus {
+            id: shared.id,
+            addresses: self.addresses().iter().map(PeerAddress::to_string).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: shared.started_at,
+            uptime_seconds: Timestamp::now().since(shared.started_at).as_secs(),
+            boot_epoch,
+            admission: shared.settings().admission(),
+            counts,
+            totals: shared.hub.totals(counters.dials.read(), counters.turned_away.read()),
+            health: shared.ailments(online),
+            draining,
+        })
     }
 
     /// The bans in force.
     pub async fn bans(&self) -> Vec<BanStatus> {
-        Vec::new()
+        let question =
+            |view: peerkeep_core::View<'_>, now| (view.bans().collect::<Vec<_>>(), Moment::new(now));
+        let Ok((bans, moment)) = self.shared.owner.ask(question).await else { return Vec::new() };
+        let reason = |target| self.shared.hub.ban_mark(target).map(|mark| mark.reason);
+        bans.iter().map(|ban| look::ban(ban, reason(&ban.target), moment)).collect()
     }
 
-    /// The latest connects and losses kept in the store, newest first; of one peer or of all.
+    /// The latest connects and losses kept in the store, newest first; of one peer or of all, at most 1,000.
     pub async fn history(&self, peer: Option<PeerId>, limit: usize) -> Vec<Event> {
-        let _ = (peer, limit);
-        Vec::new()
+        let Some(store) = &self.shared.hub.store else { return Vec::new() };
+        let events = store.history(peer.map(whom), small(limit).min(1_000)).await;
+        events.into_iter().map(observer::shown).collect()
     }
+
+    // ---- channels and messages
 
     /// Opens a channel to a connected peer.
     ///
     /// # Errors
     /// When it is not connected or does not take the protocol.
     pub async fn open(&self, peer: impl Into<PeerId>, protocol: &str) -> Result<Channel, ChannelError> {
-        let _ = (peer.into(), protocol);
-        Err(ChannelError::Stopped)
+        let link = self.link(&peer.into())?;
+        link.open(protocol).await.map(Channel).map_err(channels::open_error)
     }
 
     /// Takes channels of that protocol from now on. At most 64 wait; more are refused.
-    pub fn accept(&self, protocol: &str) -> Incoming {
-        let _ = protocol;
-        Incoming::default()
+    ///
+    /// # Errors
+    /// When the name is no name, or somebody takes it already.
+    pub fn accept(&self, protocol: &str) -> Result<Incoming, ChannelError> {
+        let inner =
+            self.shared.registry.accept(protocol, channels::INCOMING).map_err(channels::name_error)?;
+        Ok(Incoming { inner, stopped: self.shared.stopped.clone() })
     }
 
-    /// Sends one message to a connected peer.
+    /// Sends one message to a connected peer: queued at once or not at all.
     ///
     /// # Errors
     /// When it is not connected, or does not keep up.
     pub async fn send(&self, peer: impl Into<PeerId>, topic: &str, bytes: Bytes) -> Result<(), ChannelError> {
-        let _ = (peer.into(), topic, bytes);
-        Err(ChannelError::Stopped)
+        self.link(&peer.into())?.send(topic, bytes).map_err(channels::send_error)
     }
 
     /// Sends one message to every connected peer that keeps up.
@@ -280,13 +359,62 @@ impl Node {
     /// # Errors
     /// When the topic or the message is too long.
     pub async fn broadcast(&self, topic: &str, bytes: Bytes) -> Result<Sent, ChannelError> {
-        let _ = (topic, bytes);
-        Err(ChannelError::Stopped)
+        let mut sent = Sent::default();
+        for (_, link) in self.shared.directory.all() {
+            match link.handle.send(topic, bytes.clone()) {
+                Ok(()) => sent.delivered += 1,
+                Err(peerkeep_mesh::SendError::TooLarge) => return Err(ChannelError::TooLong),
+                Err(_) => sent.skipped += 1,
+            }
+        }
+        Ok(sent)
     }
 
     /// Messages of that topic from now on. Bounded: the oldest are dropped and counted.
-    pub fn messages(&self, topic: &str) -> Messages {
-        let _ = topic;
-        Messages::default()
+    ///
+    /// # Errors
+    /// When the name is no name.
+    pub fn messages(&self, topic: &str) -> Result<Messages, ChannelError> {
+        let inner = self.shared.registry.messages(topic, channels::MESSAGES).map_err(channels::name_error)?;
+        Ok(Messages { inner, stopped: self.shared.stopped.clone(), missed: 0 })
     }
+
+    fn link(&self, peer: &PeerId) -> Result<peerkeep_mesh::Handle, ChannelError> {
+        match self.shared.directory.find(&peer.key()) {
+            Some(entry) => Ok(entry.handle),
+            None if *self.shared.stopped.borrow() => Err(ChannelError::Stopped),
+            None => Err(ChannelError::NotConnected),
+        }
+    }
+
+    async fn seen(&self, who: Who) -> Option<Seen> {
+        let question = move |view: peerkeep_core::View<'_>, _| {
+            let contact: ContactRef = view.find(&who)?;
+            Some(Seen::new(view, view.contact(contact).filter(|contact| !contact.forgotten)?))
+        };
+        self.shared.owner.ask(question).await.ok()?
+    }
+
+    fn beside(&self, seen: &Seen) -> Beside {
+        let who = &seen.contact.who;
+        let up = seen.conn.as_ref().filter(|conn| conn.stage == peerkeep_core::Stage::Up);
+        let link = up.and_then(|conn| self.shared.directory.find_conn(&who.key, conn.conn));
+        Beside {
+            extra: self.shared.hub.extra(who),
+            names: if seen.contact.named {
+                whom::shown_names(who, &self.shared.hub.names)
+            } else {
+                Vec::new()
+            },
+            agent: link.map(|link| link.handle.info().agent.to_string()),
+        }
+    }
+}
+
+fn whom(peer: impl Into<PeerId>) -> Who {
+    whom::who(peer.into().key())
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

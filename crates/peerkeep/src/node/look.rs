@@ -1,0 +1,344 @@
+//! From the core's views to what users read. Pure: views, a moment and what the library knows go in, status values come
+//! out. Decides nothing.
+
+use super::hub::Extra;
+use crate::why::{clause, remedy};
+use crate::{
+    AddressStatus, BanReason, BanStatus, BanTarget, ConnStatus, ConnectionState, Direction, ErrorStatus,
+    Facets, FourState, PeerAddress, PeerId, PeerStatus, Reason, Stage, Standing, States, Timestamp, Why,
+    multiaddr_of, print_target,
+};
+use multiaddr::Multiaddr;
+use peerkeep_core as core;
+use peerkeep_core::{Ban, ConnView, ContactView, Fault, FaultKind, Refusal, Time};
+use std::time::Duration;
+
+impl From<core::Standing> for Standing {
+    fn from(standing: core::Standing) -> Standing {
+        match standing {
+            core::Standing::Idle => Standing::Idle,
+            core::Standing::Queued(_) => Standing::Queued,
+            core::Standing::Waiting => Standing::Waiting,
+            core::Standing::Dialing => Standing::Dialing,
+            core::Standing::Connected => Standing::Connected,
+            core::Standing::GaveUp => Standing::GaveUp,
+        }
+    }
+}
+
+impl From<core::Stage> for Stage {
+    fn from(stage: core::Stage) -> Stage {
+        match stage {
+            core::Stage::Resolving => Stage::Resolving,
+            core::Stage::Dialing => Stage::Dialing,
+            core::Stage::Arriving => Stage::Arriving,
+            core::Stage::Held => Stage::Held,
+            core::Stage::Offered => Stage::Offered,
+            core::Stage::Up => Stage::Up,
+            core::Stage::Refusing => Stage::Refusing,
+            core::Stage::Closing => Stage::Closing,
+        }
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Reason {
+        match refusal {
+            Refusal::Myself => Reason::Myself,
+            Refusal::Unknown => Reason::Unknown,
+            Refusal::Banned { .. } => Reason::Banned,
+            Refusal::Draining => Reason::Draining,
+            Refusal::GaveUp => Reason::GaveUp,
+            Refusal::NoAddress => Reason::NoAddress,
+            Refusal::Unwanted => Reason::Unwanted,
+            Refusal::NotNow => Reason::NotNow,
+            Refusal::AlreadyConnected => Reason::AlreadyConnected,
+            Refusal::TheirTurn { .. } => Reason::TheirTurn,
+            Refusal::Backoff { .. } => Reason::Backoff,
+            Refusal::Offline => Reason::Offline,
+            Refusal::Full(limit) => Reason::Full { limit: limit.into() },
+            Refusal::BadTarget => Reason::BadTarget,
+            Refusal::BadConfig => Reason::BadConfig,
+            Refusal::Stale { .. } => Reason::Stale,
+        }
+    }
+}
+
+/// The wall clock beside the core's, taken at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub now: Time,
+    pub wall: Timestamp,
+}
+
+impl Moment {
+    pub fn new(now: Time) -> Moment {
+        Moment { now, wall: Timestamp::now() }
+    }
+
+    /// The wall clock's reading at a time of the core's.
+    pub fn wall_of(&self, time: Time) -> Timestamp {
+        if time >= self.now {
+            self.wall.after(time.since(self.now))
+        } else {
+            self.wall.before(self.now.since(time))
+        }
+    }
+}
+
+/// One peer, as it was copied out of the core.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub contact: ContactView,
+    pub conn: Option<ConnView>,
+}
+
+impl Seen {
+    pub fn new(view: core::View<'_>, contact: ContactView) -> Seen {
+        Seen { conn: contact.conn.and_then(|conn| view.conn(conn)), contact }
+    }
+}
+
+/// What the library adds.
+pub(super) struct Beside {
+    pub extra: Extra,
+    pub names: Vec<PeerAddress>,
+    pub agent: Option<String>,
+}
+
+/// All about one peer.
+pub(super) fn peer(seen: &Seen, beside: Beside, at: Moment) -> PeerStatus {
+    let Seen { contact, conn } = seen;
+    let mut addresses: Vec<AddressStatus> = contact
+        .addrs
+        .iter()
+        .map(|known| AddressStatus {
+            address: multiaddr_of(&known.addr).to_string(),
+            source: known.source.into(),
+        })
+        .collect();
+    for name in beside.names {
+        let bare = PeerAddress { id: None, place: name.place };
+        addresses.push(AddressStatus { address: bare.to_string(), source: crate::AddressSource::Named });
+    }
+    let up_at = conn.as_ref().filter(|conn| conn.stage == core::Stage::Up).and_then(|conn| conn.up_at);
+    let states = states(seen, at, addresses.first().map(|first| first.address.as_str()));
+    PeerStatus {
+        id: PeerId(contact.who.key),
+        stacks: vec![contact.who.stack.into()],
+        standing: contact.standing.into(),
+        since: Some(at.wall_of(contact.since)),
+        wanted: contact.wanted,
+        held: contact.held,
+        banned: contact.banned_until.is_some_and(|until| until > at.now),
+        trusted_on_first_use: beside.extra.first_use,
+        addresses,
+        link: conn.as_ref().map(|conn| link(conn, at)),
+        age_seconds: up_at.map(|up| at.now.since(up).as_secs()),
+        attempts: attempts(contact),
+        max_attempts: max_attempts(contact),
+        next_retry_in_ms: contact.retry_at.map(|due| millis(due.since(at.now))),
+        last_error: contact.last_fault.map(error),
+        last_close: contact.last_close.map(Into::into),
+        agent: beside.agent,
+        states,
+    }
+}
+
+fn link(conn: &ConnView, at: Moment) -> ConnStatus {
+    ConnStatus {
+        conn: conn.conn.to_string(),
+        stage: conn.stage.into(),
+        direction: direction(Some(conn)),
+        began_at: at.wall_of(conn.began),
+        connected_at: conn.up_at.map(|up| at.wall_of(up)),
+        remote: Some(conn.remote.socket().to_string()),
+        local: None,
+        rtt_ms: rtt_ms(conn),
+        channels: conn.report.channels.into(),
+    }
+}
+
+fn rtt_ms(conn: &ConnView) -> Option<f64> {
+    (conn.report.rtt_us > 0).then(|| f64::from(conn.report.rtt_us) / 1_000.0)
+}
+
+/// Attempts used, the one under way included.
+fn attempts(contact: &ContactView) -> u32 {
+    u32::from(contact.failures) + u32::from(contact.standing == core::Standing::Dialing)
+}
+
+/// A wanted peer is never given up.
+pub(super) fn max_attempts(contact: &ContactView) -> u32 {
+    if contact.wanted { 0 } else { contact.max_attempts.into() }
+}
+
+pub(super) fn direction(conn: Option<&ConnView>) -> Direction {
+    match conn.map(|conn| conn.direction) {
+        Some(core::Direction::Inbound) => Direction::Inbound,
+        Some(core::Direction::Outbound) | None => Direction::Outbound,
+    }
+}
+
+/// The same in the documents' words.
+fn states(seen: &Seen, at: Moment, first: Option<&str>) -> States {
+    let Seen { contact, conn } = seen;
+    let facets = Facets {
+        standing: contact.standing.into(),
+        stage: conn.as_ref().map(|conn| conn.stage.into()),
+        failed: contact.last_fault.is_some() && contact.failures > 0,
+        degraded: false,
+        closing: conn.as_ref().and_then(|conn| conn.why).map(Into::into),
+        rtt_ms: conn.as_ref().and_then(rtt_ms),
+    };
+    let address = || -> Multiaddr {
+        let met = conn.as_ref().map(|conn| multiaddr_of(&conn.remote));
+        met.or_else(|| first?.parse().ok()).unwrap_or_else(Multiaddr::empty)
+    };
+    let peer_id = PeerId(contact.who.key);
+    let connection = match facets.four() {
+        FourState::Disconnected => ConnectionState::Disconnected,
+        FourState::Connecting => ConnectionState::Connecting {
+            time: at.wall_of(conn.as_ref().map_or(contact.since, |conn| conn.began)),
+            peer_id,
+            address: address(),
+            attempts: u32::from(contact.failures) + 1,
+            max_attempts: max_attempts(contact),
+        },
+        FourState::Connected => ConnectionState::Connected {
+            time: at.wall_of(conn.as_ref().and_then(|conn| conn.up_at).unwrap_or(contact.since)),
+            peer_id,
+            address: address(),
+        },
+        FourState::ConnectionFailed => ConnectionState::ConnectionFailed {
+            time: at.wall_of(contact.since),
+            peer_id,
+            address: address(),
+            error: error_text(contact).unwrap_or_default(),
+            attempts: contact.failures.into(),
+            max_attempts: max_attempts(contact),
+        },
+    };
+    States { connection, link: facets.link(), actor: facets.six(), lan: facets.three() }
+}
+
+/// A fault as it is shown, with the operating system's reason where its number is known.
+pub(super) fn error(fault: Fault) -> ErrorStatus {
+    let kind = crate::ErrorKind::from(fault.kind);
+    let step = crate::StepName::from(fault.step);
+    let text = match (fault.kind, i32::try_from(fault.detail)) {
+        (
+            FaultKind::Refused
+            | FaultKind::Timeout
+            | FaultKind::Reset
+            | FaultKind::Unreachable
+            | FaultKind::Resources
+            | FaultKind::Os,
+            Ok(number),
+        ) if number > 0 => {
+            let reason = std::io::Error::from_raw_os_error(number);
+            format!("{}: {} ({reason})", step.text(), kind.text())
+        }
+        _ => format!("{}: {}", step.text(), kind.text()),
+    };
+    ErrorStatus { kind, step, detail: fault.detail, text }
+}
+
+pub(super) fn error_text(contact: &ContactView) -> Option<String> {
+    contact.last_fault.map(|fault| error(fault).text)
+}
+
+/// Why a peer is, or is not, connected.
+pub(super) fn why(seen: &Seen, why: core::Why, at: Moment) -> Why {
+    let contact = &seen.contact;
+    let (reason, until) = match why {
+        core::Why::Connected { .. } => (Reason::Connected, None),
+        core::Why::OnItsWay { .. } => (Reason::InProgress, None),
+        core::Why::Due => (Reason::Due, None),
+        core::Why::Refused(refusal) => (Reason::from(refusal), until(refusal)),
+    };
+    let until = until.filter(|until| *until != Time::NEVER);
+    let left = until.map(|until| until.since(at.now));
+    Why {
+        id: PeerId(contact.who.key),
+        standing: contact.standing.into(),
+        summary: summary(seen, why, &reason, left, at),
+        reason,
+        until: until.map(|until| at.wall_of(until)),
+        until_in_ms: left.map(millis),
+        remedy: remedy(&reason).to_owned(),
+        last_error: contact.last_fault.map(error),
+    }
+}
+
+fn until(refusal: Refusal) -> Option<Time> {
+    match refusal {
+        Refusal::Banned { until } | Refusal::TheirTurn { until } | Refusal::Backoff { until } => Some(until),
+        _ => None,
+    }
+}
+
+fn summary(seen: &Seen, why: core::Why, reason: &Reason, left: Option<Duration>, at: Moment) -> String {
+    let contact = &seen.contact;
+    match (why, &seen.conn) {
+        (core::Why::Connected { .. }, Some(conn)) => {
+            let age = conn.up_at.map_or(Duration::ZERO, |up| at.now.since(up));
+            let who = match conn.direction {
+                core::Direction::Inbound => "they connected from",
+                core::Direction::Outbound => "we connected to",
+            };
+            format!("Connected for {}: {who} {}.", rounded(age), conn.remote.socket())
+        }
+        (core::Why::OnItsWay { stage, .. }, _) => {
+            let doing = match stage {
+                core::Stage::Resolving => "its name is being looked up",
+                core::Stage::Dialing => "we are connecting",
+                core::Stage::Arriving => "it is connecting to us",
+                core::Stage::Held => "its connection is held while our own dial is pending",
+                core::Stage::Offered => "the last step of the greeting is awaited",
+                core::Stage::Up => "it is connected",
+                core::Stage::Refusing => "it is being told why it is refused",
+                core::Stage::Closing => "the connection is being closed",
+            };
+            format!("Not connected yet: {doing}.")
+        }
+        _ => {
+            let mut text = format!("Not connected: {}", clause(reason));
+            if let Some(left) = left {
+                text.push_str(&format!(", for another {}", rounded(left)));
+            }
+            if let (Reason::Backoff | Reason::GaveUp, Some(error)) = (reason, error_text(contact)) {
+                text.push_str(&format!("; attempt {} failed while {error}", contact.failures));
+            }
+            text.push('.');
+            text
+        }
+    }
+}
+
+/// A duration for people: whole seconds, or milliseconds below one.
+fn rounded(span: Duration) -> String {
+    let exact = if span >= Duration::from_secs(1) {
+        Duration::from_secs(span.as_secs())
+    } else {
+        Duration::from_millis(millis(span))
+    };
+    humantime::format_duration(exact).to_string()
+}
+
+/// A ban in force.
+pub(super) fn ban(ban: &Ban, reason: Option<BanReason>, at: Moment) -> BanStatus {
+    let left = (ban.until != Time::NEVER).then(|| ban.until.since(at.now));
+    BanStatus {
+        target: BanTarget(print_target(&ban.target)),
+        until: left.map(|left| at.wall.after(left)),
+        remaining_seconds: left
+            .map(|left| left.as_millis().div_ceil(1_000))
+            .map(|s| u64::try_from(s).unwrap_or(u64::MAX)),
+        reason: reason.unwrap_or(BanReason::Misbehaviour),
+    }
+}
+
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

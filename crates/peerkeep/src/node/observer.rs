@@ -1,0 +1,238 @@
+//! What the owner task tells: turned into events, log lines and stored rows, at once and without waiting. It shows; it
+//! changes nothing in the core.
+
+use super::hub::Hub;
+use super::look;
+use super::whom::shown_names;
+use crate::store::{StoredBan, StoredEvent, StoredPeer};
+use crate::{BanReason, BanTarget, CloseReason, Event, EventKind, PeerId, Timestamp, print_target};
+use peerkeep_core::{
+    Addrs, BanRef, ConnRef, ContactRef, ContactView, FaultKind, Refusal, Source, Step, Ticket, Time, Told,
+    View,
+};
+use peerkeep_net::Observer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub(super) struct Watcher(pub Arc<Hub>);
+
+fn one_more(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Observer for Watcher {
+    fn told(&mut self, view: View<'_>, contact: ContactRef, conn: ConnRef, what: Told, now: Time) {
+        let Some(seen) = view.contact(contact) else { return };
+        let peer = PeerId(seen.who.key);
+        self.0.risen_epoch(view.epoch());
+        let event = match what {
+            Told::Discovered => EventKind::Discovered { peer },
+            Told::Dialing { attempt } => EventKind::Dialing {
+                peer,
+                conn: conn.to_string(),
+                attempt: attempt.into(),
+                max_attempts: look::max_attempts(&seen),
+            },
+            Told::Connected => self.connected(view, &seen, conn, now),
+            Told::Lost(why) => self.lost(view, &seen, conn, why.into(), now),
+            Told::Failed => self.failed(&seen, conn, now),
+            Told::GaveUp => {
+                self.count_failure(&seen);
+                one_more(&self.0.tallies.gave_up);
+                let error = look::error_text(&seen).unwrap_or_default();
+                tracing::warn!(%peer, attempts = seen.failures, error, "given up: all attempts failed");
+                EventKind::GaveUp { peer }
+            }
+            Told::Identified { as_contact } => return self.identified(view, &seen, as_contact),
+            Told::Violated(what) => {
+                one_more(&self.0.tallies.violations);
+                tracing::warn!(%peer, %conn, ?what, "a peer misbehaved");
+                EventKind::Violated { peer, what: what.into() }
+            }
+            // The ban itself is told by `store_ban`, once, whether its peer is known or not.
+            Told::Banned | Told::Unbanned => return,
+            Told::Routed => EventKind::Routed { peer },
+            Told::CloneSuspected => {
+                tracing::warn!(%peer, "two machines seem to use one identity");
+                EventKind::CloneSuspected { peer }
+            }
+        };
+        self.remember(&seen, &event);
+        self.0.bell.ring(event);
+    }
+
+    fn store(&mut self, view: View<'_>, contact: ContactRef) {
+        let Some(seen) = view.contact(contact) else { return };
+        if seen.forgotten {
+            self.0.forget(seen.who);
+            if let Some(store) = &self.0.store {
+                store.remove_peer(seen.who);
+            }
+            return;
+        }
+        self.put(&seen);
+    }
+
+    fn store_ban(&mut self, view: View<'_>, ban: BanRef) {
+        let Some(ban) = view.ban(ban) else { return };
+        let target = BanTarget(print_target(&ban.target));
+        if ban.over {
+            self.0.unmark_ban(&ban.target);
+            if let Some(store) = &self.0.store {
+                store.remove_ban(ban.target);
+            }
+            tracing::info!(%target, "a ban is over");
+            self.0.bell.ring(EventKind::Unbanned { target });
+            return;
+        }
+        let mark = self.0.ban_mark(&ban.target);
+        let reason = mark.map_or(BanReason::Misbehaviour, |mark| mark.reason);
+        let set_at = Timestamp::now();
+        self.0.mark_ban(ban.target, reason, set_at);
+        let span = (ban.until != Time::NEVER).then(|| ban.until.since(view.now()));
+        if let Some(store) = &self.0.store {
+            store.put_ban(StoredBan { target: ban.target, set_at, span, reason });
+        }
+        tracing::info!(%target, ?reason, ?span, "banned");
+        self.0.bell.ring(EventKind::Banned { target });
+    }
+
+    fn refused(&mut self, _ticket: Ticket, why: Refusal) {
+        one_more(&self.0.tallies.refused);
+        tracing::debug!(?why, "an arrival was refused");
+    }
+}
+
+impl Watcher {
+    fn connected(&self, view: View<'_>, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
+        one_more(&self.0.tallies.connected);
+        self.0.seen(seen.who);
+        let peer = PeerId(seen.who.key);
+        let addrs: Addrs = seen
+            .addrs
+            .iter()
+            .filter(|known| matches!(known.source, Source::Told | Source::Proven | Source::Named))
+            .map(|known| known.addr)
+            .collect();
+        self.0.tell_of(seen.who.key, addrs);
+        self.put(seen);
+        let about = view.conn(conn);
+        let remote = about.as_ref().map(|conn| conn.remote.socket().to_string());
+        let direction = look::direction(about.as_ref());
+        let took = about.map_or(Duration::ZERO, |conn| now.since(conn.began));
+        tracing::info!(%peer, %conn, ?direction, remote, ?took, "connected");
+        EventKind::Connected { peer, conn: conn.to_string(), direction, remote, took_ms: look::millis(took) }
+    }
+
+    fn lost(
+        &self,
+        view: View<'_>,
+        seen: &ContactView,
+        conn: ConnRef,
+        reason: CloseReason,
+        now: Time,
+    ) -> EventKind {
+        one_more(&self.0.tallies.lost);
+        self.0.seen(seen.who);
+        let peer = PeerId(seen.who.key);
+        // During a replacement another connection is up already.
+        if seen.conn.is_none_or(|other| other == conn) {
+            self.0.untell(&seen.who.key);
+        }
+        self.put(seen);
+        let about = view.conn(conn);
+        let age = about.as_ref().and_then(|conn| conn.up_at).map_or(Duration::ZERO, |at| now.since(at));
+        let error = about.and_then(|conn| conn.fault).map(look::error);
+        tracing::info!(%peer, %conn, %reason, ?age, "connection lost");
+        EventKind::Lost { peer, conn: conn.to_string(), reason, age_ms: look::millis(age), error }
+    }
+
+    fn failed(&self, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
+        self.count_failure(seen);
+        let peer = PeerId(seen.who.key);
+        let error = look::error_text(seen).unwrap_or_default();
+        // A dead peer is worth a line at first and ever more rarely later (S3.83).
+        if seen.failures.is_power_of_two() || seen.failures == 0 {
+            tracing::warn!(%peer, attempts = seen.failures, error, "could not connect");
+        } else {
+            tracing::debug!(%peer, attempts = seen.failures, error, "could not connect");
+        }
+        EventKind::Failed {
+            peer,
+            conn: if conn == ConnRef::NONE { String::new() } else { conn.to_string() },
+            error: seen.last_fault.map(look::error),
+            attempts: seen.failures.into(),
+            max_attempts: look::max_attempts(seen),
+            next_retry_in_ms: seen.retry_at.map(|at| look::millis(at.since(now))),
+        }
+    }
+
+    /// A connection that was opened and not agreed is a failed handshake; a refusal is an answer.
+    fn count_failure(&self, seen: &ContactView) {
+        one_more(&self.0.tallies.failed);
+        let greeting = |step| matches!(step, Step::Secure | Step::Hello);
+        if seen.last_fault.is_some_and(|fault| greeting(fault.step) && fault.kind != FaultKind::Declined) {
+            one_more(&self.0.tallies.handshakes);
+        }
+    }
+
+    /// An address turned out to be an identity: it is trusted from now on, which is worth saying aloud.
+    fn identified(&self, view: View<'_>, old: &ContactView, heir: ContactRef) {
+        let Some(heir) = view.contact(heir) else { return };
+        let addrs: Vec<_> = old.addrs.iter().map(|known| known.addr).collect();
+        tracing::warn!(
+            peer = %PeerId(heir.who.key),
+            address = %PeerId(old.who.key),
+            "no identity was given for this address: the one that answered first is trusted from now on"
+        );
+        self.0.pin(heir.who, &addrs);
+        let mut names = self.0.names.of(&heir.who);
+        for name in self.0.names.of(&old.who) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if let Err(error) = self.0.names.set(heir.who, names) {
+            tracing::warn!(%error, "the host names of a peer were not kept");
+        }
+        self.put(&heir);
+    }
+
+    fn put(&self, seen: &ContactView) {
+        self.0.note_wanted(seen.who, seen.wanted);
+        let Some(store) = &self.0.store else { return };
+        let extra = self.0.extra(&seen.who);
+        store.put_peer(StoredPeer {
+            who: seen.who,
+            addresses: seen.addrs.iter().map(|known| (known.addr, known.source.into())).collect(),
+            names: shown_names(&seen.who, &self.0.names),
+            wanted: seen.wanted,
+            held: seen.held,
+            first_use: extra.first_use,
+            seen_at: extra.seen_at,
+            updated_at: Timestamp::now(),
+            last_error: seen.last_fault.map(look::error),
+        });
+    }
+
+    /// Connects and what ended them go into the history; single failures would only fill it.
+    fn remember(&self, seen: &ContactView, event: &EventKind) {
+        let worth = matches!(
+            event,
+            EventKind::Connected { .. }
+                | EventKind::Lost { .. }
+                | EventKind::GaveUp { .. }
+                | EventKind::Violated { .. }
+                | EventKind::CloneSuspected { .. }
+        );
+        if let (true, Some(store)) = (worth, &self.0.store) {
+            store.put_event(StoredEvent { who: seen.who, at: Timestamp::now(), event: event.clone() });
+        }
+    }
+}
+
+/// A remembered event as it is shown; its number is not kept.
+pub(super) fn shown(stored: StoredEvent) -> Event {
+    Event { seq: 0, at: stored.at, what: stored.event }
+}

@@ -1,0 +1,328 @@
+//! What all clones of a node share, and the two tasks beside the owner: one tells links of new peers, one waits for the
+//! end and closes everything in order.
+
+use super::hub::Hub;
+use super::start::{DRAIN, mesh_config, tcp_options};
+use super::{local, whom};
+use crate::{
+    Ailment, CommandError, DataDir, EventKind, PeerAddress, PeerId, Place, Reason, Settings, SettingsError,
+    Timestamp,
+};
+use peerkeep_core::{Answer as CoreAnswer, Command};
+use peerkeep_mesh::{Handle, MeshConfig, MeshStack, Registry};
+use peerkeep_net::{Directory, Owner, OwnerError, Running, Shards, Stopped};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Links are told of new peers at most this often.
+const GATHER_NEWS: Duration = Duration::from_millis(200);
+/// A wanted peer whose name does not resolve is looked up again after this.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(30);
+
+/// What all clones share.
+pub(super) struct Shared {
+    pub id: PeerId,
+    pub owner: Owner,
+    pub hub: Arc<Hub>,
+    pub registry: Registry,
+    pub directory: Directory<Handle>,
+    pub locals: Vec<SocketAddr>,
+    pub started_at: Timestamp,
+    pub stopped: watch::Receiver<bool>,
+    stack: MeshStack,
+    taken: Mutex<Taken>,
+    /// Closed when the last clone goes: the supervisor then shuts the node down.
+    _alive: watch::Sender<()>,
+}
+
+/// The settings in force, and what came of them.
+struct Taken {
+    settings: Settings,
+    mesh: MeshConfig,
+    journal: Option<Ailment>,
+}
+
+/// The supervisor's ends of the channels.
+pub(super) struct Ends {
+    alive: watch::Receiver<()>,
+    stopped: watch::Sender<bool>,
+}
+
+/// Settings that take effect at a start only.
+const AT_START: &[&str] = &[
+    "node.threads",
+    "network.name",
+    "network.secret_file",
+    "listen.addresses",
+    "listen.next_port",
+    "peers.exchange",
+    "liveness.keepalive_idle",
+    "liveness.keepalive_interval",
+    "liveness.keepalive_count",
+    "journal.enabled",
+    "journal.segment",
+    "journal.segments",
+    "api.socket",
+    "api.group",
+    "log.format",
+];
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
+    pub fn new(
+        id: PeerId,
+        settings: Settings,
+        owner: Owner,
+        hub: Arc<Hub>,
+        stack: MeshStack,
+        mesh: MeshConfig,
+        registry: Registry,
+        directory: Directory<Handle>,
+        locals: Vec<SocketAddr>,
+    ) -> (Arc<Shared>, Ends) {
+        let (alive, is_alive) = watch::channel(());
+        let (stopped, is_stopped) = watch::channel(false);
+        let shared = Shared {
+            id,
+            owner,
+            hub,
+            registry,
+            directory,
+            locals,
+            started_at: Timestamp::now(),
+            stopped: is_stopped,
+            stack,
+            taken: Mutex::new(Taken { settings, mesh, journal: None }),
+            _alive: alive,
+        };
+        (Arc::new(shared), Ends { alive: is_alive, stopped })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn settings(&self) -> Settings {
+        self.taken().settings.clone()
+    }
+
+    pub fn note_journal(&self, ailment: Option<Ailment>) {
+        self.taken().journal = ailment;
+    }
+
+    /// What is wrong with the node's parts.
+    pub fn ailments(&self, online: bool) -> Vec<Ailment> {
+        let store = self.hub.store.as_ref().and_then(|store| store.ailment());
+        let network = (!online).then(|| Ailment {
+            part: "network".to_owned(),
+            text: "this machine has no network, or lacks something to dial with; dialling pauses".to_owned(),
+            since: Timestamp::now(),
+        });
+        let journal = self.taken().journal.clone();
+        store.into_iter().chain(journal).chain(network).collect()
+    }
+
+    /// Gives the core a command.
+    pub async fn command(&self, command: Command) -> Result<crate::Answer, CommandError> {
+        match self.owner.command(command).await.map_err(owner_error)? {
+            CoreAnswer::Done => Ok(crate::Answer::Done),
+            CoreAnswer::Begun(_) => Ok(crate::Answer::Begun),
+            CoreAnswer::Queued(why) => Ok(crate::Answer::Queued { reason: why.into() }),
+            CoreAnswer::No(why) => Err(CommandError::Refused(why.into())),
+        }
+    }
+
+    /// Takes new settings, whole or not at all.
+    pub async fn configure(&self, mut new: Settings) -> Result<Vec<&'static str>, CommandError> {
+        new.check()?;
+        let (old, mut mesh) = {
+            let taken = self.taken();
+            (taken.settings.clone(), taken.mesh.clone())
+        };
+        let changes = old.changes(&new);
+        let later: Vec<&'static str> =
+            AT_START.iter().copied().filter(|key| changes.iter().any(|change| change == key)).collect();
+        keep_until_restart(&mut new, &old);
+        // What stays from before and what is new must hold together too: a list that guarded an open port, say.
+        new.check()?;
+        let epoch = self.owner.ask(|view, _| view.epoch()).await.map_err(owner_error)?;
+        let config = new.core_config(self.id.key(), epoch)?;
+        mesh = mesh_config(&new, mesh.secret.clone(), mesh.listen.clone());
+        mesh.check().map_err(|error| part_error("network", error.to_string()))?;
+        self.command(Command::Configure(Box::new(config))).await?;
+        self.stack.configure(&mesh).map_err(|error| part_error("network", error.to_string()))?;
+        mesh.listen.set(local::announced(&new, &self.locals));
+        {
+            let mut taken = self.taken();
+            taken.settings = new.clone();
+            taken.mesh = mesh;
+        }
+        self.apply_wishes(&old, &new).await;
+        self.hub.bell.ring(EventKind::Configured);
+        Ok(later)
+    }
+
+    /// Peers that the settings want, want no longer, or no longer allow.
+    async fn apply_wishes(&self, old: &Settings, new: &Settings) {
+        let (was, is) = (&old.peers.wanted, &new.peers.wanted);
+        for peer in is.iter().filter(|peer| !was.contains(peer)) {
+            if let Err(error) = self.want(peer).await {
+                tracing::warn!(%peer, %error, "a peer of the settings cannot be wanted");
+            }
+        }
+        for peer in was.iter().filter(|peer| !is.contains(peer)) {
+            if let Ok(whom) = whom::find(peer, &self.hub, &self.hub.names).await {
+                // It may have been unwanted by hand meanwhile.
+                let _ = self.command(Command::Unwant(whom.who)).await;
+            }
+        }
+        let allow = &new.network.allow;
+        if allow.is_empty() {
+            return;
+        }
+        for (key, _) in self.directory.all() {
+            if !allow.contains(&PeerId(key)) {
+                tracing::info!(peer = %PeerId(key), "no longer on the allow-list: disconnecting");
+                let _ = self.command(Command::Disconnect(whom::who(key))).await;
+            }
+        }
+    }
+
+    /// Wants a peer.
+    pub async fn want(&self, peer: &PeerAddress) -> Result<crate::Answer, CommandError> {
+        let whom = whom::find(peer, &self.hub, &self.hub.names).await?;
+        self.command(Command::Want { who: whom.who, addrs: whom.addrs, named: whom.named }).await
+    }
+
+    /// Wants the peers of the settings that are named by host name: those that resolve now, and the rest when they do.
+    pub async fn want_names(self: &Arc<Self>) {
+        let named = |peer: &PeerAddress| matches!(peer.place, Some(Place::Name { .. }));
+        let mut left: Vec<PeerAddress> = self.settings().peers.wanted.into_iter().filter(named).collect();
+        // With an identity nothing has to be looked up to begin.
+        for peer in left.extract_if(.., |peer| peer.id.is_some()) {
+            if let Err(error) = self.want(&peer).await {
+                tracing::warn!(%peer, %error, "a peer of the settings cannot be wanted");
+            }
+        }
+        if !left.is_empty() {
+            tokio::spawn(keep_looking(Arc::downgrade(self), self.stopped.clone(), left));
+        }
+    }
+}
+
+/// Looks names up until every one has resolved once or the node stops.
+async fn keep_looking(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>, mut left: Vec<PeerAddress>) {
+    loop {
+        let mut missing = Vec::new();
+        for peer in left {
+            let Some(shared) = shared.upgrade() else { return };
+            match shared.want(&peer).await {
+                Err(CommandError::Name(name)) => {
+                    tracing::warn!(name, "a wanted peer's name does not resolve; trying again later");
+                    missing.push(peer);
+                }
+                Err(error) => tracing::warn!(%peer, %error, "a peer of the settings cannot be wanted"),
+                Ok(_) => {}
+            }
+        }
+        left = missing;
+        if left.is_empty() {
+            return;
+        }
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(LOOK_UP_AGAIN) => {}
+        }
+    }
+}
+
+/// Puts back what only a start can change, so that the settings in force say what is so.
+fn keep_until_restart(new: &mut Settings, old: &Settings) {
+    new.node.threads = old.node.threads;
+    new.network.name.clone_from(&old.network.name);
+    new.network.secret_file.clone_from(&old.network.secret_file);
+    new.listen.addresses.clone_from(&old.listen.addresses);
+    new.listen.next_port = old.listen.next_port;
+    new.peers.exchange = old.peers.exchange;
+    new.liveness.keepalive_idle = old.liveness.keepalive_idle;
+    new.liveness.keepalive_interval = old.liveness.keepalive_interval;
+    new.liveness.keepalive_count = old.liveness.keepalive_count;
+    new.journal = old.journal.clone();
+    new.api = old.api.clone();
+    new.log.format = old.log.format;
+    debug_assert_eq!(tcp_options(new), tcp_options(old));
+}
+
+fn part_error(key: &str, what: String) -> SettingsError {
+    SettingsError {
+        file: None,
+        mistakes: vec![crate::Mistake { key: key.to_owned(), line: 0, origin: None, what }],
+    }
+}
+
+pub(super) fn owner_error(error: OwnerError) -> CommandError {
+    match error {
+        OwnerError::Busy => CommandError::Busy,
+        OwnerError::Stopped => CommandError::Stopped,
+    }
+}
+
+/// A command refused because there is no such peer.
+pub(super) fn is_unknown(error: &CommandError) -> bool {
+    matches!(error, CommandError::Refused(Reason::Unknown))
+}
+
+/// Starts the two tasks.
+pub(super) fn supervise(
+    shared: &Arc<Shared>,
+    ends: Ends,
+    running: Running,
+    shards: Shards,
+    folder: Option<DataDir>,
+) {
+    let Ends { mut alive, stopped } = ends;
+    let (owner, hub, directory) = (shared.owner.clone(), shared.hub.clone(), shared.directory.clone());
+    tokio::spawn(spread_news(hub.clone(), directory, shared.stopped.clone()));
+    tokio::spawn(async move {
+        let ended = running.stopped();
+        tokio::pin!(ended);
+        let how = tokio::select! {
+            how = &mut ended => how,
+            // Nothing is ever sent: this ends when the last clone of the node is gone.
+            _ = alive.changed() => {
+                let _ = owner.shutdown(DRAIN).await;
+                ended.await
+            }
+        };
+        if let Stopped::Asked { cut } = how
+            && cut > 0
+        {
+            tracing::warn!(connections = cut, "not everybody could be told goodbye in time");
+        }
+        // The shards' threads are joined, which may take as long as their last task.
+        let _ = tokio::task::spawn_blocking(move || drop(shards)).await;
+        if let Some(store) = &hub.store {
+            store.close().await;
+        }
+        hub.bell.close();
+        // Unlocked last: whoever waits for the folder finds everything written.
+        drop(folder);
+        let _ = stopped.send(true);
+    });
+}
+
+/// Tells links that there are new peers to tell of.
+async fn spread_news(hub: Arc<Hub>, directory: Directory<Handle>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = hub.news.notified() => {}
+        }
+        tokio::time::sleep(GATHER_NEWS).await;
+        for (_, link) in directory.all() {
+            link.handle.announce();
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! How a node starts: lock, identity, store, boot epoch, listeners, owner; in that order, and nothing is left running
+//! when one of them fails. Also what of the settings goes where.
+
+use super::hub::{Extra, Hub, Teller};
+use super::observer::Watcher;
+use super::shared::{Shared, supervise};
+use super::whom;
+use super::{Node, local};
+use crate::store::{Loaded, Store, StoreLimits, StoredPeer};
+use crate::{
+    Ailment, DataDir, IDENTITY_FILE, Identity, PeerAddress, Place, Settings, SettingsError, StartError,
+    Timestamp,
+};
+use peerkeep_core::{Action, Addr, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, Target, Who};
+use peerkeep_mesh::{Listen, MeshConfig, MeshStack, Registry, Secret};
+use peerkeep_net::{
+    Directory, JournalOptions, Listener, Names, Serving, Setup, Shards, StreamDriver, StreamOptions,
+    TcpOptions, Tickets, prepare,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Further ports that `listen.next_port` tries.
+const NEXT_PORTS: u16 = 16;
+
+/// Collects what a node starts with.
+#[derive(Default)]
+pub struct Builder {
+    identity: Option<Identity>,
+    settings: Settings,
+    data_dir: Option<PathBuf>,
+}
+
+impl Builder {
+    /// Use this identity instead of the file in the data folder.
+    pub fn identity(mut self, identity: Identity) -> Builder {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The settings. Default: [`Settings::default`].
+    pub fn config(mut self, settings: Settings) -> Builder {
+        self.settings = settings;
+        self
+    }
+
+    /// Where identity, store, journal and lock live. Without it nothing is kept, and an identity is made for this
+    /// run unless one is given.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// Starts the node on the current tokio runtime: locks the data folder, loads, listens, begins to keep peers.
+    ///
+    /// # Errors
+    /// What stood in the way; nothing is left running.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let settings = self.settings;
+        settings.check()?;
+        for warning in settings.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let secret = read_secret(&settings)?;
+        let folder = self.data_dir.as_deref().map(DataDir::open).transpose()?;
+        let identity = identity(self.identity, folder.as_ref().map(DataDir::path))?;
+        let (store, loaded) = match &folder {
+            Some(folder) => {
+                let (store, loaded) = Store::open(folder.path(), store_limits(&settings)).await?;
+                (Some(store), loaded)
+            }
+            None => (None, Loaded::default()),
+        };
+        let started = launch(settings, secret, identity, folder, store.clone(), loaded).await;
+        if let (Err(_), Some(store)) = (&started, store) {
+            store.close().await;
+        }
+        started
+    }
+}
+
+fn identity(given: Option<Identity>, folder: Option<&Path>) -> Result<Identity, StartError> {
+    match (given, folder) {
+        (Some(identity), _) => Ok(identity),
+        (None, Some(folder)) => {
+            let (identity, new) = Identity::load_or_create(&folder.join(IDENTITY_FILE))?;
+            if new {
+                tracing::info!(id = %identity.id(), "a new identity was made");
+            }
+            Ok(identity)
+        }
+        (None, None) => Ok(Identity::generate()?),
+    }
+}
+
+fn read_secret(settings: &Settings) -> Result<Option<Secret>, SettingsError> {
+    let Some(bytes) = settings.read_secret()? else { return Ok(None) };
+    // `read_secret` has seen to the length.
+    Ok(Secret::new(bytes.to_vec()).ok())
+}
+
+fn store_limits(settings: &Settings) -> StoreLimits {
+    StoreLimits { peers: settings.limits.known_peers, bans: settings.limits.bans, ..StoreLimits::default() }
+}
+
+/// Everything after the files are open.
+async fn launch(
+    settings: Settings,
+    secret: Option<Secret>,
+    identity: Identity,
+    folder: Option<DataDir>,
+    store: Option<Store>,
+    loaded: Loaded,
+) -> Result<Node, StartError> {
+    let part = |error: &dyn std::fmt::Display| StartError::Part(error.to_string());
+    let me = identity.id().key();
+    // Larger than at any earlier start, also when the clock went back (fault H15).
+    let epoch = loaded.epoch.saturating_add(1).max(Timestamp::now().unix_seconds()).max(1);
+    let config = settings.core_config(me, epoch)?;
+    if let Some(store) = &store {
+        store.put_epoch(epoch);
+        if !store.flush().await {
+            tracing::warn!("the boot epoch could not be stored; going on");
+        }
+    }
+    let tcp = tcp_options(&settings);
+    let (owner, engine) = prepare();
+    let hub = Arc::new(Hub::new(store, owner.names().clone(), epoch));
+    let listen = Listen::default();
+    let mesh_config = mesh_config(&settings, secret, listen.clone());
+    let registry = Registry::default();
+    let mesh_identity = peerkeep_mesh::Identity::from_seed(identity.seed()).map_err(|error| part(&error))?;
+    let teller = Arc::new(Teller { hub: hub.clone(), on: settings.peers.exchange });
+    let stack = MeshStack::new(&mesh_identity, &mesh_config, registry.clone(), teller)
+        .map_err(|error| part(&error))?;
+    let threads = match usize::from(settings.node.threads) {
+        0 => Shards::fitting_count().min(8),
+        some => some,
+    };
+    let shards =
+        Shards::start(threads).map_err(|error| StartError::System { what: "starting threads", error })?;
+    let tickets = Tickets::new(peerkeep_core::StackId::Mesh);
+    let surroundings = owner.surroundings();
+    let bound = bind(&settings, &tcp)?;
+    let locals: Vec<SocketAddr> = bound.iter().map(Listener::local).collect();
+    listen.set(local::announced(&settings, &locals));
+    let directory = Directory::default();
+    let options = StreamOptions { tcp, ..StreamOptions::default() };
+    let driver =
+        StreamDriver::new(stack.clone(), options, &shards, &surroundings, tickets.clone(), &directory);
+    let mut serving: Vec<Serving> = Vec::new();
+    for listener in bound {
+        let local = listener.local();
+        let served = listener.serve(tickets.clone(), owner.facts(), owner.counters().clone());
+        serving.push(served.map_err(|error| StartError::System { what: "watching a listener", error })?);
+        tracing::info!(address = %local, "listening");
+    }
+    let (journal, journal_ailment) = journal(&settings, folder.as_ref());
+    let first = first_actions(&settings, loaded, &config, &hub, owner.names());
+    let setup = Setup {
+        config,
+        seed: seed()?,
+        journal,
+        first: Box::new(first.into_iter()),
+        drivers: vec![Box::new(driver)],
+        listeners: serving,
+        observer: Box::new(Watcher(hub.clone())),
+    };
+    let running = engine.start(setup).map_err(|error| part(&error))?;
+    let (shared, ends) =
+        Shared::new(identity.id(), settings, owner, hub, stack, mesh_config, registry, directory, locals);
+    shared.note_journal(journal_ailment);
+    supervise(&shared, ends, running, shards, folder);
+    shared.want_names().await;
+    tracing::info!(id = %shared.id, epoch, "started");
+    Ok(Node { shared })
+}
+
+/// Jitter and hashing only; it goes into the journal, so it is nobody's secret.
+fn seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    SystemRandom::new().fill(&mut seed).map_err(|_| crate::IdentityError::NoRandomness)?;
+    Ok(seed)
+}
+
+pub(super) fn tcp_options(settings: &Settings) -> TcpOptions {
+    let live = &settings.liveness;
+    TcpOptions {
+        keepalive_idle: live.keepalive_idle,
+        keepalive_interval: live.keepalive_interval,
+        keepalive_count: live.keepalive_count.into(),
+        // As long as keepalive takes on an idle connection: data in flight is given no longer.
+        user_timeout: live.keepalive_idle + live.keepalive_interval * u32::from(live.keepalive_count - 1),
+        ..TcpOptions::default()
+    }
+}
+
+pub(super) fn mesh_config(settings: &Settings, secret: Option<Secret>, listen: Listen) -> MeshConfig {
+    let allow = &settings.network.allow;
+    MeshConfig {
+        network: settings.network.name.clone(),
+        secret,
+        allow: (!allow.is_empty()).then(|| allow.iter().map(|id| id.key()).collect()),
+        listen,
+        agent: settings.node.agent.clone(),
+        max_channels: settings.limits.channels,
+        // The settings were checked: both fit.
+        send_budget_bytes: u32::try_from(settings.limits.send_budget.0).unwrap_or(u32::MAX),
+        max_message_bytes: u32::try_from(settings.limits.message.0).unwrap_or(u32::MAX),
+        ..MeshConfig::default()
+    }
+}
+
+fn bind(settings: &Settings, tcp: &TcpOptions) -> Result<Vec<Listener>, StartError> {
+    let mut bound = Vec::new();
+    for address in &settings.listen.addresses {
+        let mut result = Listener::bind(*address, tcp);
+        let more = if settings.listen.next_port && address.port() != 0 { NEXT_PORTS } else { 0 };
+        for step in 1..=more {
+            let (Err(peerkeep_net::ListenError::Taken(_)), Some(port)) =
+                (&result, address.port().checked_add(step))
+            else {
+                break;
+            };
+            result = Listener::bind(SocketAddr::new(address.ip(), port), tcp);
+        }
+        bound.push(result.map_err(StartError::Listen)?);
+    }
+    Ok(bound)
+}
+
+/// A journal that cannot be kept is no reason not to start (fault K7).
+fn journal(settings: &Settings, folder: Option<&DataDir>) -> (Option<JournalOptions>, Option<Ailment>) {
+    let Some(folder) = folder.filter(|_| settings.journal.enabled) else { return (None, None) };
+    let dir = folder.path().join("journal");
+    let probe = dir.join(".probe");
+    let tried = DataDir::check(&dir).map_err(|error| error.to_string()).and_then(|()| {
+        let written = std::fs::write(&probe, b"peerkeep").and_then(|()| std::fs::remove_file(&probe));
+        written.map_err(|error| format!("{}: {error}", dir.display()))
+    });
+    if let Err(text) = tried {
+        tracing::warn!(error = text, "no journal is kept");
+        return (None, Some(Ailment { part: "journal".to_owned(), text, since: Timestamp::now() }));
+    }
+    let options = JournalOptions {
+        segment_bytes: settings.journal.segment.0,
+        segments: settings.journal.segments.into(),
+        ..JournalOptions::new(dir)
+    };
+    (Some(options), None)
+}
+
+/// What the core is told before anything else. Bans come before any address, so that nobody who is banned is met or
+/// dialled; but a banned peer has to be known before its ban, because afterwards the core takes in no news of it.
+fn first_actions(
+    settings: &Settings,
+    loaded: Loaded,
+    config: &Config,
+    hub: &Hub,
+    names: &Names,
+) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let (bans, over): (Vec<_>, Vec<_>) = {
+        let now = Timestamp::now();
+        let left = loaded.bans.into_iter().map(|ban| (ban.remaining(now), ban));
+        left.partition(|(left, _)| left.is_some())
+    };
+    for (_, ban) in over {
+        hub.store.iter().for_each(|store| store.remove_ban(ban.target));
+    }
+    let banned: HashSet<Target> = bans.iter().map(|(_, ban)| ban.target).collect();
+    for peer in &loaded.peers {
+        if banned.contains(&Target::Key(peer.who.key)) {
+            let (who, addrs) = (peer.who, Addrs::new());
+            actions.push(Action::Saw(Fact::Learned { who, addrs, source: Source::Stored }));
+        }
+    }
+    for (left, ban) in bans {
+        hub.mark_ban(ban.target, ban.reason, ban.set_at);
+        actions.push(act(Command::Ban { target: ban.target, span: left.flatten() }));
+    }
+    for peer in loaded.peers.iter().filter(|peer| peer.who.key != config.me) {
+        restore_peer(peer, hub, names, &mut actions);
+    }
+    for known in &settings.peers.known {
+        if let Some((who, addrs)) = at_once(known, hub) {
+            actions.push(Action::Saw(Fact::Learned { who, addrs, source: Source::Named }));
+        }
+    }
+    for wanted in &settings.peers.wanted {
+        if let Some((who, addrs)) = at_once(wanted, hub) {
+            actions.push(act(Command::Want { who, addrs, named: false }));
+        }
+    }
+    actions
+}
+
+fn act(command: Command) -> Action {
+    Action::Do(CommandId(0), command)
+}
+
+/// One remembered peer: its pins and names here, its addresses and wishes for the core.
+fn restore_peer(peer: &StoredPeer, hub: &Hub, names: &Names, actions: &mut Vec<Action>) {
+    let who = peer.who;
+    hub.restore(who, Extra { first_use: peer.first_use, seen_at: peer.seen_at });
+    if peer.first_use {
+        let trusted = |source| matches!(Source::from(source), Source::Named | Source::Proven);
+        let addrs: Vec<Addr> =
+            peer.addresses.iter().filter(|(_, source)| trusted(*source)).map(|(addr, _)| *addr).collect();
+        hub.pin(who, &addrs);
+    }
+    for name in &peer.names {
+        if let Some(Place::Name { name, port, .. }) = &name.place {
+            whom::add_name(who, name, *port, names);
+        }
+    }
+    let addrs: Addrs = peer.addresses.iter().map(|(addr, _)| *addr).take(peerkeep_core::MAX_ADDRS).collect();
+    actions.push(Action::Saw(Fact::Learned { who, addrs, source: Source::Stored }));
+    if peer.wanted {
+        let named = !peer.names.is_empty();
+        actions.push(act(Command::Want { who, addrs: Addrs::new(), named }));
+    }
+    if peer.held {
+        actions.push(act(Command::Hold { who, on: true }));
+    }
+}
+
+/// The contact and addresses of a peer that needs no lookup.
+fn at_once(peer: &PeerAddress, hub: &Hub) -> Option<(Who, Addrs)> {
+    let addrs: Addrs = match &peer.place {
+        Some(Place::Ip(addr)) => [*addr].into_iter().collect(),
+        Some(Place::Name { .. }) => return None,
+        None => Addrs::new(),
+    };
+    let key: PeerKey = match (&peer.id, addrs.first()) {
+        (Some(id), _) => id.key(),
+        (None, Some(addr)) => hub.pinned(addr).unwrap_or_else(|| PeerKey::from_addr(*addr)),
+        (None, None) => return None,
+    };
+    Some((whom::who(key), addrs))
+}
+
+/// How long a goodbye to everybody may take.
+pub(super) const DRAIN: Duration = Duration::from_secs(8);

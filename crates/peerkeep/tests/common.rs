@@ -1,0 +1,92 @@
+//! What the tests with several nodes share. Nodes run in this process and talk over loopback; every wait is for an
+//! event or a state, with a deadline that only a failure meets.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use peerkeep::{
+    Event, EventKind, EventStream, Identity, Node, PeerAddress, PeerId, PeerStatus, Settings, Standing,
+};
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+/// Long enough for any machine; only failures wait this long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Settings for a node on 127.0.0.`host`, quick to come back.
+pub fn settings(host: u8) -> Settings {
+    let mut settings = Settings::default();
+    settings.listen.addresses = vec![([127, 0, 0, host], 0).into()];
+    settings.peers.dial_private_gossip = true;
+    settings.backoff.first = Duration::from_millis(50);
+    settings.backoff.max = Duration::from_millis(400);
+    settings.backoff.fast_interval = Duration::from_millis(100);
+    settings.preference.wait = Duration::from_millis(200);
+    settings.node.threads = 1;
+    settings
+}
+
+/// A node without a data folder whose identity is made from `number`.
+pub async fn node(number: u8, settings: Settings) -> Node {
+    let identity = Identity::from_seed(&[number; 32]);
+    Node::builder().identity(identity).config(settings).start().await.expect("the node starts")
+}
+
+/// A node with a data folder.
+pub async fn stored(folder: &Path, settings: Settings) -> Node {
+    Node::builder().config(settings).data_dir(folder.join("data")).start().await.expect("the node starts")
+}
+
+/// Its address with its identity.
+pub fn address(node: &Node) -> PeerAddress {
+    node.addresses().into_iter().next().expect("it listens")
+}
+
+/// Its address without its identity.
+pub fn bare(node: &Node) -> PeerAddress {
+    PeerAddress { id: None, ..address(node) }
+}
+
+/// Waits, and says what for when it takes too long.
+pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain for: {what}"),
+    }
+}
+
+/// The first event that fits.
+pub async fn until(events: &mut EventStream, what: &str, fits: impl Fn(&EventKind) -> bool) -> Event {
+    soon(what, async {
+        loop {
+            let event = events.next().await.unwrap_or_else(|| panic!("the node stopped before: {what}"));
+            if fits(&event.what) {
+                return event;
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until a peer's status fits, looking again at every event.
+pub async fn status(node: &Node, peer: PeerId, what: &str, fits: impl Fn(&PeerStatus) -> bool) -> PeerStatus {
+    let mut events = node.events();
+    soon(what, async {
+        loop {
+            if let Some(status) = node.peer(peer).await
+                && fits(&status)
+            {
+                return status;
+            }
+            // Not every change is an event, so look again now and then too.
+            let _ = tokio::time::timeout(Duration::from_millis(50), events.next()).await;
+        }
+    })
+    .await
+}
+
+/// Waits until they are connected, on both sides.
+pub async fn connected(a: &Node, b: &Node) {
+    let up = |peer: &PeerStatus| peer.standing == Standing::Connected;
+    status(a, b.id(), "a connection", up).await;
+    status(b, a.id(), "a connection", up).await;
+}
