@@ -130,8 +130,8 @@ impl Home {
                 child: Some(child),
             });
         }
-        let _ = child.kill();
-        let code = child.wait().expect("it ended").code().unwrap_or(-1);
+        let mut failed = Daemon { home: self, id: String::new(), address: String::new(), child: Some(child) };
+        let code = failed.wait(SOON).code().unwrap_or(-1);
         Err(Said { code, out: line, err: self.log() })
     }
 
