@@ -8,6 +8,9 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Tables are fitted to terminals at least this wide.
+const MIN_TABLE_COLUMNS: u16 = 60;
+
 /// Prints one line, or several, to standard output.
 pub fn text(text: &str) {
     let mut stdout = io::stdout().lock();
@@ -63,7 +66,10 @@ pub fn table(header: &[&str]) -> Table {
     } else {
         presets::NOTHING
     });
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    // A terminal that does not know its width, or is narrower than any table, wraps lines itself.
+    if table.width().is_some_and(|width| width >= MIN_TABLE_COLUMNS) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table.set_header(header.iter().map(|name| name.to_string()).collect::<Vec<_>>());
     table
 }

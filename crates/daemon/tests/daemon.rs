@@ -124,11 +124,14 @@ fn fault_k10_sigterm_drains_and_a_second_one_stops_at_once() {
     until("connected again", SOON, || home.connected() == 1);
     // A peer that stands still cannot answer a goodbye.
     peer.signal(Signal::STOP);
+    let goodbyes = || home.log().matches("saying goodbye").count();
+    daemon.signal(Signal::TERM);
+    until("it says goodbye", SOON, || goodbyes() == 2);
     let began = Instant::now();
     daemon.signal(Signal::TERM);
-    daemon.signal(Signal::TERM);
-    daemon.wait(Duration::from_secs(11));
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let status = daemon.wait(Duration::from_secs(11));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(status.code(), Some(1), "it says that it did not finish");
     peer.signal(Signal::CONT);
     peer.stop();
 }

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use peerkeep::{
-    Answer, BanStatus, CommandError, Node, NodeStatus, PeerAddress, PeerId, PeerStatus, Reason, Why,
+    Answer, BanStatus, CommandError, Node, NodeStatus, PeerAddress, PeerId, PeerStatus, Reason, Target, Why,
     parse_target,
 };
 use serde::de::DeserializeOwned;
@@ -192,13 +192,13 @@ async fn bans(State(api): State<Api>) -> Json<Vec<BanStatus>> {
 }
 
 async fn ban(State(api): State<Api>, Body(request): Body<BanRequest>) -> Said<Banned> {
-    let target = parse_target(&request.target).map_err(CommandError::from)?;
+    let target = target(&request.target)?;
     let span = request.for_ms.map(Duration::from_millis);
     Ok(Json(Banned { target: api.node.ban(target, span).await? }))
 }
 
 async fn unban(State(api): State<Api>, Body(request): Body<BanRequest>) -> Said<Banned> {
-    let target = parse_target(&request.target).map_err(CommandError::from)?;
+    let target = target(&request.target)?;
     match api.node.unban(target).await {
         Ok(target) => Ok(Json(Banned { target })),
         Err(CommandError::Refused(Reason::Unknown)) => {
@@ -223,6 +223,13 @@ async fn config(State(api): State<Api>) -> Json<serde_json::Value> {
 
 async fn reload(State(api): State<Api>) -> Said<Reloaded> {
     Ok(Json(api.reloads.ask().await?))
+}
+
+fn target(text: &str) -> Result<Target, Failure> {
+    parse_target(text).map_err(|error| {
+        Failure::new(Code::Usage, error.to_string())
+            .next("name a peer id, an IP address, or a subnet such as 203.0.113.0/24")
+    })
 }
 
 /// The address that a text means: anything `connect` takes, or the end of a known peer's id.

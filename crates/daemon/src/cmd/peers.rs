@@ -50,7 +50,7 @@ fn people(peers: &[PeerStatus], full: bool) -> String {
             place(peer),
             link.and_then(|link| link.rtt_ms).map_or_else(String::new, rtt),
             peer.next_retry_in_ms.map_or_else(String::new, |ms| format!("in {}", out::span_ms(ms))),
-            peer.last_error.as_ref().map_or_else(String::new, |error| out::clean(&error.text)),
+            peer.last_error.as_ref().map_or_else(String::new, |error| error.kind.to_string()),
         ]);
     }
     table.to_string()

@@ -259,12 +259,17 @@ fn people(found: &Found, args: &Args) -> String {
     }
     if let Some(state) = &found.state {
         text.push_str(&format!("At {}: {} connected, {} bans\n", state.at, state.connected, state.bans));
+        if state.peers.is_empty() {
+            text.push_str("No peer was known.\n");
+        }
         let mut table = out::table(&["PEER", "STATE", "LAST ERROR", "ADDRESSES"]);
         for row in &state.peers {
             let error = row.last_error.clone().unwrap_or_default();
             table.add_row(vec![row.id.to_string(), row.state.clone(), error, row.addresses.join("\n")]);
         }
-        text.push_str(&format!("{table}\n"));
+        if !state.peers.is_empty() {
+            text.push_str(&format!("{table}\n"));
+        }
     }
     if args.peer.is_some() && found.story.as_ref().is_some_and(Vec::is_empty) {
         text.push_str("Nothing in this recording is about that peer.\n");
@@ -277,7 +282,10 @@ fn people(found: &Found, args: &Args) -> String {
         if found.segments == 1 { "1 segment".into() } else { format!("{} segments", found.segments) };
     text.push_str(&format!("{} actions in {segments}{span}\n", found.actions));
     if found.cut > 0 {
-        text.push_str(&format!("{} of them were cut short; what they hold is whole\n", found.cut));
+        text.push_str(&format!(
+            "cut short by a crash or a full disk: {}; what was recorded is whole\n",
+            found.cut
+        ));
     }
     if found.gaps > 0 {
         text.push_str(&format!("{} gaps: between those segments something was not recorded\n", found.gaps));
