@@ -367,3 +367,52 @@ async fn dropping_the_last_clone_stops_the_node_and_frees_its_folder() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn fault_k3_a_node_without_a_writable_store_runs_says_so_and_recovers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let first = stored(folder.path(), settings(1)).await;
+    first.shutdown().await;
+    for file in ["peerkeep.db", "peerkeep.db-wal", "peerkeep.db-shm"] {
+        let _ = std::fs::remove_file(data.join(file));
+    }
+    std::fs::create_dir(data.join("peerkeep.db")).expect("something in the way");
+    let a = stored(folder.path(), settings(1)).await;
+    let b = node(2, settings(2)).await;
+    let mut events = a.events();
+    assert!(matches!(a.connect(address(&b), WAIT).await, Ok(Outcome::Connected { .. })));
+    let health = a.status().await.expect("runs").health;
+    assert_eq!(health.first().map(|ailment| ailment.part.as_str()), Some("store"), "{health:?}");
+    std::fs::remove_dir(data.join("peerkeep.db")).expect("out of the way");
+    until(&mut events, "the recovery", |event| matches!(event, EventKind::Recovered { .. })).await;
+    assert_eq!(a.status().await.expect("runs").health, []);
+    a.shutdown().await;
+    let a = stored(folder.path(), settings(1)).await;
+    assert!(a.peer(b.id()).await.is_some(), "what was learned meanwhile is kept");
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn host_names_are_looked_up_with_and_without_an_identity() {
+    let b = node(2, settings(1)).await;
+    let Some(peerkeep::Place::Ip(addr)) = address(&b).place else { panic!("an IP address") };
+    let named = format!("/dns4/localhost/tcp/{}", addr.port);
+    let mut ours = settings(1);
+    ours.peers.wanted = vec![format!("{named}/p2p/{}", b.id()).parse().expect("an address")];
+    let a = node(1, ours).await;
+    connected(&a, &b).await;
+    let seen = a.peer(b.id()).await.expect("is known");
+    assert!(seen.addresses.iter().any(|known| known.address.contains("localhost")), "{:?}", seen.addresses);
+    let c = node(3, settings(1)).await;
+    let outcome =
+        c.connect(named.parse::<PeerAddress>().expect("an address"), WAIT).await.expect("is accepted");
+    assert!(matches!(outcome, Outcome::Connected { peer, .. } if peer == b.id()), "{outcome:?}");
+    assert!(c.peer(b.id()).await.expect("is known").trusted_on_first_use);
+    let nowhere: PeerAddress = "nowhere.invalid:1".parse().expect("an address");
+    assert_eq!(c.connect(nowhere, WAIT).await, Err(CommandError::Name("nowhere.invalid".to_owned())));
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}

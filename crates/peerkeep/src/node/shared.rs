@@ -285,6 +285,7 @@ pub(super) fn supervise(
     let Ends { mut alive, stopped } = ends;
     let (owner, hub, directory) = (shared.owner.clone(), shared.hub.clone(), shared.directory.clone());
     tokio::spawn(spread_news(hub.clone(), directory, shared.stopped.clone()));
+    tokio::spawn(tell_health(hub.clone(), shared.stopped.clone()));
     tokio::spawn(async move {
         let ended = running.stopped();
         tokio::pin!(ended);
@@ -323,6 +324,21 @@ async fn spread_news(hub: Arc<Hub>, directory: Directory<Handle>, mut stopped: w
         tokio::time::sleep(GATHER_NEWS).await;
         for (_, link) in directory.all() {
             link.handle.announce();
+        }
+    }
+}
+
+/// Tells when the store falls ill and when it recovers.
+async fn tell_health(hub: Arc<Hub>, mut stopped: watch::Receiver<bool>) {
+    let Some(store) = &hub.store else { return };
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = store.health_changed() => {}
+        }
+        match store.ailment() {
+            Some(ailment) => hub.bell.ring(EventKind::Ailing { ailment }),
+            None => hub.bell.ring(EventKind::Recovered { part: "store".to_owned() }),
         }
     }
 }

@@ -137,12 +137,7 @@ async fn launch(
     let teller = Arc::new(Teller { hub: hub.clone(), on: settings.peers.exchange });
     let stack = MeshStack::new(&mesh_identity, &mesh_config, registry.clone(), teller)
         .map_err(|error| part(&error))?;
-    let threads = match usize::from(settings.node.threads) {
-        0 => Shards::fitting_count().min(8),
-        some => some,
-    };
-    let shards =
-        Shards::start(threads).map_err(|error| StartError::System { what: "starting threads", error })?;
+    let shards = shards(&settings)?;
     let tickets = Tickets::new(peerkeep_core::StackId::Mesh);
     let surroundings = owner.surroundings();
     let bound = bind(&settings, &tcp)?;
@@ -178,6 +173,14 @@ async fn launch(
     shared.want_names().await;
     tracing::info!(id = %shared.id, epoch, "started");
     Ok(Node { shared })
+}
+
+fn shards(settings: &Settings) -> Result<Shards, StartError> {
+    let threads = match usize::from(settings.node.threads) {
+        0 => Shards::fitting_count().min(8),
+        some => some,
+    };
+    Shards::start(threads).map_err(|error| StartError::System { what: "starting threads", error })
 }
 
 /// Jitter and hashing only; it goes into the journal, so it is nobody's secret.

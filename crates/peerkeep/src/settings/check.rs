@@ -90,6 +90,19 @@ impl Settings {
     pub(super) fn mistakes(&self, places: &Places) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         let mut wrong = |key: &str, what: String| mistakes.push(at(places, key, what));
+        self.check_names(&mut wrong);
+        self.check_addresses(&mut wrong);
+        self.check_numbers(&mut wrong);
+        if let Err(error) = self.to_core(PeerKey::ed25519([0; 32]), 1).check() {
+            let key = key_of(&error);
+            // Of the two that do not fit together, the one that stands in the file is the one to show.
+            let key = if key == "backoff.max" && !places.contains_key(key) { "backoff.first" } else { key };
+            wrong(key, what_of(&error));
+        }
+        mistakes
+    }
+
+    fn check_names(&self, wrong: &mut impl FnMut(&str, String)) {
         let name = &self.network.name;
         if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
             wrong("network.name", format!("a network's name has 1 to {MAX_NAME_BYTES} bytes of plain text"));
@@ -98,19 +111,20 @@ impl Settings {
         if agent.len() > MAX_NAME_BYTES || agent.chars().any(char::is_control) {
             wrong("node.agent", format!("the agent has at most {MAX_NAME_BYTES} bytes of plain text"));
         }
-        if self.node.threads > 64 {
-            wrong("node.threads", "at most 64 threads make sense".to_owned());
-        }
         if let Some(ip) = self.network.local_ip
             && (ip.is_unspecified() || ip.is_multicast())
         {
             wrong("network.local_ip", format!("{ip} is not an address of one machine"));
         }
+    }
+
+    fn check_addresses(&self, wrong: &mut impl FnMut(&str, String)) {
+        let most = peerkeep_core::MAX_ADDRS;
         for (key, list) in
             [("listen.addresses", &self.listen.addresses), ("listen.announce", &self.listen.announce)]
         {
-            if list.len() > peerkeep_core::MAX_ADDRS {
-                wrong(key, format!("at most {} addresses", peerkeep_core::MAX_ADDRS));
+            if list.len() > most {
+                wrong(key, format!("at most {most} addresses"));
             }
         }
         for address in &self.listen.announce {
@@ -126,6 +140,12 @@ impl Settings {
                      network.secret_file or network.allow, or network.open = true to let anybody in"
                 ),
             );
+        }
+    }
+
+    fn check_numbers(&self, wrong: &mut impl FnMut(&str, String)) {
+        if self.node.threads > 64 {
+            wrong("node.threads", "at most 64 threads make sense".to_owned());
         }
         if self.limits.message.0 == 0 || self.limits.message.0 > self.limits.send_budget.0 {
             wrong("limits.message", "must be above 0 and at most limits.send_budget".to_owned());
@@ -153,13 +173,6 @@ impl Settings {
         if self.liveness.keepalive_count == 0 || self.liveness.keepalive_count > 127 {
             wrong("liveness.keepalive_count", "must lie within 1 and 127".to_owned());
         }
-        if let Err(error) = self.to_core(PeerKey::ed25519([0; 32]), 1).check() {
-            let key = key_of(&error);
-            // Of the two that do not fit together, the one that stands in the file is the one to show.
-            let key = if key == "backoff.max" && !places.contains_key(key) { "backoff.first" } else { key };
-            wrong(key, what_of(&error));
-        }
-        mistakes
     }
 
     /// The first address that would let strangers in without a word of the operator's.

@@ -170,7 +170,7 @@ impl Value for Size {
     }
     fn write(&self) -> String {
         for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-            if self.0 > 0 && self.0 % (1 << shift) == 0 {
+            if self.0 > 0 && self.0.is_multiple_of(1 << shift) {
                 return quoted(&format!("{}{unit}", self.0 >> shift));
             }
         }

@@ -127,6 +127,11 @@ impl Store {
         self.queue.ailment()
     }
 
+    /// Waits until the store falls ill or recovers. One waiter.
+    pub async fn health_changed(&self) {
+        self.queue.health.notified().await;
+    }
+
     /// Writes what waits, as far as it can be written, and closes the file.
     pub async fn close(&self) {
         self.queue.close();
@@ -194,7 +199,7 @@ async fn open_and_load(path: &Path, most: u32) -> Result<(sqlx::SqliteConnection
     Ok((conn, loaded))
 }
 
-fn report_damage(path: &Path, aside: &PathBuf, error: &str, saved: &Loaded) {
+fn report_damage(path: &Path, aside: &Path, error: &str, saved: &Loaded) {
     tracing::error!(
         path = %path.display(),
         put_aside = %aside.display(),

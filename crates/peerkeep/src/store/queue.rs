@@ -60,11 +60,19 @@ pub(super) struct Queue {
     pub(super) stir: Notify,
     /// A full batch waits, or somebody asks: no reason to let more gather.
     pub(super) urgent: Notify,
+    /// It fell ill or recovered.
+    pub(super) health: Notify,
 }
 
 impl Queue {
     pub(super) fn new(limits: StoreLimits) -> Queue {
-        Queue { limits, waiting: Mutex::default(), stir: Notify::new(), urgent: Notify::new() }
+        Queue {
+            limits,
+            waiting: Mutex::default(),
+            stir: Notify::new(),
+            urgent: Notify::new(),
+            health: Notify::new(),
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -192,12 +200,19 @@ impl Queue {
             None => (Timestamp::now(), true),
         };
         waiting.ailment = Some(Ailment { part: "store".to_owned(), text, since });
+        if news {
+            self.health.notify_one();
+        }
         news
     }
 
     /// Notes that writing works again; whether that is news.
     pub(super) fn recovered(&self) -> bool {
-        self.waiting().ailment.take().is_some()
+        let news = self.waiting().ailment.take().is_some();
+        if news {
+            self.health.notify_one();
+        }
+        news
     }
 }
 
