@@ -1,7 +1,7 @@
-//! The byte stream under the multiplexer: TLS over TCP, with writes gathered into few records and reads measured. Lives
-//! on the link's shard; the link pushes, the multiplexer only fills.
+//! The byte stream under the multiplexer: TLS over TCP, with writes gathered into few records and reads measured by
+//! whole frames. Lives on the link's shard; the link pushes, the multiplexer only fills.
 
-use crate::frames::Frames;
+use crate::frames::{Header, Inflow, Outflow};
 use futures::io::{AsyncRead, AsyncWrite};
 use peerkeep_net::Meter;
 use std::cell::RefCell;
@@ -13,8 +13,10 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// Bytes gathered before the multiplexer has to wait for the socket.
+/// Bytes gathered before the multiplexer has to wait for the socket, between two frames.
 const GATHER_BYTES: usize = 32 * 1024;
+/// Bytes waiting above which pings are left unanswered: the peer does not read.
+const FULL_BYTES: usize = 2 * GATHER_BYTES;
 
 /// Two holders of one stream, the multiplexer and the link, both on one task.
 #[derive(Clone)]
@@ -24,15 +26,17 @@ struct Inner {
     tls: Box<TlsStream<TcpStream>>,
     out: Vec<u8>,
     at: usize,
-    frames: Frames,
+    outflow: Outflow,
+    inflow: Inflow,
     uncounted: usize,
     meter: Meter,
 }
 
 impl Pipe {
     pub fn new(tls: Box<TlsStream<TcpStream>>, meter: Meter) -> Pipe {
-        let inner = Inner { tls, out: Vec::new(), at: 0, frames: Frames::default(), uncounted: 0, meter };
-        Pipe(Rc::new(RefCell::new(inner)))
+        let inflow = Inflow::new(meter.clock().now());
+        let (out, outflow) = (Vec::new(), Outflow::default());
+        Pipe(Rc::new(RefCell::new(Inner { tls, out, at: 0, outflow, inflow, uncounted: 0, meter })))
     }
 
     /// Hands what was gathered to the socket.
@@ -45,9 +49,8 @@ impl Pipe {
         let mut waste = [0; 1024];
         let mut inner = self.0.borrow_mut();
         loop {
-            let mut buf = ReadBuf::new(&mut waste);
-            match ready!(Pin::new(&mut *inner.tls).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {}
+            match ready!(read(&mut inner.tls, cx, &mut waste)) {
+                Ok(count) if count > 0 => {}
                 _ => return Poll::Ready(()),
             }
         }
@@ -72,29 +75,73 @@ impl Inner {
         self.at = 0;
         Poll::Ready(Ok(()))
     }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if self.inflow.body_left() > 0 {
+                let most = bytes.len().min(self.inflow.body_left());
+                let count = ready!(read(&mut self.tls, cx, &mut bytes[..most]))?;
+                self.uncounted += count;
+                let ended = count > 0 && self.inflow.handle_body(count);
+                return Poll::Ready(Ok(self.count(count, ended)));
+            }
+            let Some(room) = self.inflow.header_room() else {
+                let (count, ended) = self.inflow.give(bytes);
+                return Poll::Ready(Ok(self.count(count, ended)));
+            };
+            let count = ready!(read(&mut self.tls, cx, room))?;
+            if count == 0 {
+                let cut = self.inflow.is_cut();
+                return Poll::Ready(if cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(0) });
+            }
+            self.uncounted += count;
+            match self.inflow.handle_header(count, self.meter.clock().now()) {
+                Header::Partial | Header::Whole => {}
+                Header::Ping(pong) => {
+                    self.count(0, true);
+                    self.answer(&pong);
+                }
+                Header::Flood => {
+                    self.count(0, true);
+                }
+            }
+        }
+    }
+
+    /// Between two frames of the multiplexer, which it never leaves half written.
+    fn answer(&mut self, pong: &[u8]) {
+        if self.outflow.is_between() && self.out.len() < FULL_BYTES {
+            self.out.extend_from_slice(pong);
+        }
+    }
+
+    fn count(&mut self, count: usize, ended: bool) -> usize {
+        if ended {
+            self.meter.received(std::mem::take(&mut self.uncounted));
+        }
+        count
+    }
+}
+
+fn read(tls: &mut TlsStream<TcpStream>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(bytes);
+    ready!(Pin::new(tls).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
 }
 
 impl AsyncRead for Pipe {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut inner = self.0.borrow_mut();
-        let mut buf = ReadBuf::new(bytes);
-        ready!(Pin::new(&mut *inner.tls).poll_read(cx, &mut buf))?;
-        let count = buf.filled().len();
-        inner.uncounted += count;
-        if inner.frames.handle(buf.filled()) > 0 {
-            let count = std::mem::take(&mut inner.uncounted);
-            inner.meter.received(count);
-        }
-        Poll::Ready(Ok(count))
+        self.0.borrow_mut().poll_read(cx, bytes)
     }
 }
 
 impl AsyncWrite for Pipe {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
-        if inner.out.len() >= GATHER_BYTES {
+        if inner.outflow.is_between() && inner.out.len() >= GATHER_BYTES {
             ready!(inner.poll_push(cx))?;
         }
+        inner.outflow.handle(bytes);
         inner.out.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
