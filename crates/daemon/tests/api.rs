@@ -163,3 +163,43 @@ fn events_are_followed_line_by_line_and_end_with_the_daemon() {
     }
     peer.stop();
 }
+
+#[test]
+fn a_reader_of_events_that_does_not_read_is_told_how_much_it_missed() {
+    let home = Home::new(38);
+    let daemon = home.start(&[]);
+    let connect = || UnixStream::connect(home.data().join("peerkeep.sock")).expect("it listens");
+    let mut slow = connect();
+    slow.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    slow.set_read_timeout(Some(Duration::from_secs(8))).expect("a timeout");
+    let mut head = [0; 16];
+    slow.read_exact(&mut head).expect("the stream has begun");
+    // One connection makes more events than the kernel and the queue hold for a client that reads none of them.
+    let mut busy = connect();
+    let body = "{\"target\":\"203.0.113.9\"}";
+    let mut answer = [0; 4096];
+    for round in 0..6_000 {
+        let path = if round % 2 == 0 { "/v1/bans" } else { "/v1/unban" };
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        busy.write_all(request.as_bytes()).expect("sent");
+        let count = busy.read(&mut answer).expect("answered");
+        assert!(
+            answer[..count].starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&answer[..count])
+        );
+    }
+    let mut seen = String::new();
+    let mut chunk = [0; 65_536];
+    while !seen.contains("event: lagged") {
+        let count = slow.read(&mut chunk).expect("the stream goes on");
+        assert!(count > 0, "the stream ended");
+        seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+    }
+    assert!(seen.contains("\"missed\":"), "it says how many");
+    home.ask(&["status"]).expect(0);
+    daemon.stop();
+}

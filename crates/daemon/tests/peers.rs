@@ -4,6 +4,8 @@
 mod common;
 
 use common::{Home, SOON, until};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -151,4 +153,51 @@ fn the_journal_of_a_daemon_replays_to_the_same_digests_and_tells_a_peers_story()
     let cut = one.data().join("journal");
     let replayed = one.json(&["replay", cut.to_str().expect("text")]);
     assert_eq!(replayed["digest_match"], true, "{replayed}");
+}
+
+#[test]
+fn nodes_of_different_networks_never_connect_and_say_why() {
+    let (one, two, three) = (Home::new(60), Home::new(61), Home::new(62));
+    let secret = |home: &Home, text: &str| {
+        let file = home.folder.path().join("network.secret");
+        fs::write(&file, text).expect("write");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("ours");
+        file.to_str().expect("text").to_owned()
+    };
+    let ours = "a secret that is long enough\n";
+    let first = one.start(&["--secret", &secret(&one, ours)]);
+    let second = two.start(&["--secret", &secret(&two, ours)]);
+    let stranger = three.start(&["--secret", &secret(&three, "another secret, long enough\n")]);
+    assert_eq!(one.json(&["status"])["admission"], "secret");
+    two.ask(&["connect", &first.address]).expect(0);
+    let said = three.ask(&["--json", "connect", &first.address, "--wait", "2s"]);
+    assert!(said.code == 1 || said.code == 5, "{said:?}");
+    let kind = said.json()["error"]["kind"].clone();
+    assert!(kind == "declined" || kind == "network", "{said:?}");
+    assert!(three.log().contains("network"), "the log says why: {}", three.log());
+    assert_eq!(three.connected(), 0);
+    assert!(three.json(&["status"])["totals"]["failed"].as_u64() > Some(0), "it is counted");
+    until("the right one is connected", SOON, || one.connected() == 1);
+    for daemon in [stranger, second, first] {
+        daemon.stop();
+    }
+}
+
+#[test]
+fn fault_g5_a_secret_in_the_wrong_place_is_refused_and_not_repeated() {
+    let home = Home::new(63);
+    let file = home.folder.path().join("network.secret");
+    fs::write(&file, "a secret that is long enough\n").expect("write");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("ours");
+    let said =
+        home.try_start(0, &["--secret", file.to_str().expect("text")]).err().expect("others can read it");
+    assert_eq!(said.code, 6, "{said:?}");
+    assert!(said.out.contains("--secret") || said.out.contains("network.secret_file"), "{said:?}");
+    let said =
+        home.try_start(0, &["--set", "network.secret=hunter2hunter2hunter2"]).err().expect("never there");
+    assert_eq!(said.code, 6, "{said:?}");
+    assert!(!said.out.contains("hunter2") && !said.err.contains("hunter2"), "{said:?}");
+    let mut open = home.run_command();
+    let output = open.args(["--listen", "0.0.0.0:0"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(6), "open to everybody without a word: {output:?}");
 }

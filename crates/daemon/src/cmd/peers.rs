@@ -58,6 +58,9 @@ fn people(peers: &[PeerStatus], full: bool) -> String {
 
 /// The end of an id: enough to name the peer in any command.
 pub fn short(id: &str) -> String {
+    if let Some(address) = id.strip_prefix("address:") {
+        return address.into();
+    }
     let skip = id.chars().count().saturating_sub(10);
     if skip == 0 { id.into() } else { format!("…{}", id.chars().skip(skip).collect::<String>()) }
 }

@@ -68,7 +68,7 @@ impl Fleet {
         let secret = folder.path().join("network.secret");
         write_secret(&secret).map_err(told)?;
         let config = folder.path().join("peerkeep.toml");
-        fs::write(&config, CONFIG).map_err(told)?;
+        fs::write(&config, config_for(plan.nodes)).map_err(told)?;
         let ips: Vec<Ipv4Addr> =
             (1..=plan.nodes).map(|n| Ipv4Addr::new(127, 0, 0, u8::try_from(n).unwrap_or(1))).collect();
         let port = free_port(&ips)?;
@@ -275,5 +275,9 @@ fn free_port(ips: &[Ipv4Addr]) -> Result<u16, Failure> {
     .next("the demo needs 127.0.0.1, 127.0.0.2, ... on this machine"))
 }
 
-/// All nodes are on this machine, so addresses that a node hears of are loopback ones and may be dialled.
-const CONFIG: &str = "[network]\nname = \"demo\"\n\n[peers]\ndial_private_gossip = true\n";
+/// All nodes are on this machine, so addresses that a node hears of are loopback ones and may be dialled. Everybody is
+/// to be connected to everybody, also when there are more nodes than a node keeps by default.
+fn config_for(nodes: usize) -> String {
+    let target = nodes.saturating_sub(1);
+    format!("[network]\nname = \"demo\"\n\n[peers]\ndial_private_gossip = true\ntarget = {target}\n")
+}
