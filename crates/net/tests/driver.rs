@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Handle, LONG, Plain, PlainMeeting, addrs, blackhole, key, loopback};
+use common::{Handle, LONG, Plain, PlainMeeting, addrs, blackhole, key, loopback, refusing};
 use peerkeep_core::{Addr, Close, ConnRef, End, Fact, FaultKind, Greeting, StackId, Ticket, Time};
 use peerkeep_net::{
     Directory, Driver, Facts, Io, Listener, MeetError, Met, Order, Owner, Shards, Stack, StreamDriver,
@@ -151,13 +151,20 @@ async fn fault_d5_a_close_right_behind_the_dial_is_one_gone() {
 
 #[tokio::test]
 async fn orders_for_another_generation_do_nothing() {
-    let (mut a, _b, _serving) = linked().await;
+    let (mut a, mut b, _serving) = linked().await;
     let stale = ConnRef { row: 0, generation: 7 };
     let deadline = a.soon();
+    let bytes = b.directory.find(&key(1)).expect("up").bytes;
     let close = Order::Close { conn: stale, why: Close::Dead, unless_used_since: Time::NEVER, deadline };
-    a.order([close, Order::Probe { conn: conn(0) }]);
-    a.fact(|fact| matches!(fact, Fact::Reported { .. })).await;
-    assert!(!a.seen.iter().any(|fact| matches!(fact, Fact::Gone { .. })));
+    let (_kept, refusing) = refusing();
+    let marker = a.dial(9, refusing);
+    a.order([close, Order::Probe { conn: stale }, marker]);
+    // The stale orders are behind us, and whatever they woke has run.
+    a.gone(conn(9)).await;
+    let ours = a.close(0, Time::NEVER);
+    a.order([ours]);
+    assert_eq!(b.gone(conn(1)).await, End::Goodbye(Close::Requested), "not the stale order's reason");
+    assert_eq!(bytes.received(), 3, "a goodbye, and no ping before it");
 }
 
 #[tokio::test]

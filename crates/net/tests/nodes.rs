@@ -300,6 +300,27 @@ async fn fault_l12_shutdown_closes_the_port_says_goodbye_and_answers_everybody()
 }
 
 #[tokio::test]
+async fn fault_l12_nobody_comes_in_and_nobody_waits_while_the_node_drains() {
+    let hole = blackhole();
+    let (a, b) = (node(1).await, node(2).await);
+    a.connect(b.who(), &[b.addr]).await;
+    // Keeps the node draining for as long as a goodbye may take.
+    a.directory.find(&key(2)).expect("up").handle.ignore_close();
+    let owner = a.owner.clone();
+    let to = addrs(&[hole.addr]);
+    let waiting = tokio::spawn(async move { owner.connect(who(3), to, Until::Settled, LONG).await });
+    a.until("a dial under way", |view| view.conns().count() == 2).await;
+    assert_eq!(a.owner.shutdown(LONG).await, Ok(Answer::Done));
+    assert_eq!(waiting.await.expect("no panic"), Ok(Outcome::Shutdown));
+    while tokio::net::TcpStream::connect(a.addr.socket()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!a.directory.is_empty(), "it still drains");
+    assert!(matches!(a.connect(who(4), &[hole.addr]).await, Outcome::Refused(Refusal::Draining)));
+    assert_eq!(tokio::time::timeout(LONG, a.running.stopped()).await, Ok(Stopped::Asked { cut: 0 }));
+}
+
+#[tokio::test]
 async fn a_panic_on_the_owner_stops_the_node_and_leaves_a_journal() {
     let dir = tempfile::tempdir().expect("a folder");
     let a = start(config(1), Some(dir.path()), Vec::new()).await;
