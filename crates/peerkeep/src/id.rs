@@ -121,12 +121,15 @@ impl FromStr for PeerId {
         if text.len() > MAX_TEXT {
             return Err(AddressError::TooLong);
         }
-        if let Some((kind, hex)) = text.split_once(':') {
-            return tagged(kind, hex);
-        }
-        let id: Libp2pId = text.parse().map_err(|_| AddressError::Id("it is not base58 of a peer id"))?;
-        let id = PeerId::try_from(id)?;
-        // Base58 has more than one spelling of some values; only the one we print is taken.
+        let id = match text.split_once(':') {
+            Some((kind, rest)) => tagged(kind, rest)?,
+            None => {
+                let id: Libp2pId =
+                    text.parse().map_err(|_| AddressError::Id("it is not base58 of a peer id"))?;
+                PeerId::try_from(id)?
+            }
+        };
+        // Some forms have more than one spelling (capital hex digits, v4-mapped IPv6); only the one we print is taken.
         if id.to_string() == text { Ok(id) } else { Err(AddressError::Id("it is not spelled canonically")) }
     }
 }
@@ -244,6 +247,9 @@ mod tests {
             "address:1.2.3.4",
             "address:1.2.3.4:5/sctp",
             "bafzaajaiaejcal72gwuz2or47oyxxn6b3rkwdmmkrxgkjxzy3rzt5kczyn7lcm3l",
+            "x25519:ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB",
+            "address:[::ffff:1.2.3.4]:5/tcp",
+            "address:1.2.3.4:05/tcp",
             long.as_str(),
         ] {
             assert!(text.parse::<PeerId>().is_err(), "{:.40} was taken", text);

@@ -4,6 +4,30 @@
 //! its settings, identity and store. It decides nothing about connections (that is `peerkeep-core`), speaks no wire
 //! format (the stacks do) and has no command line (the daemon does).
 //!
+//! ```
+//! use peerkeep::{Node, Outcome, Settings};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut settings = Settings::default();
+//! settings.listen.addresses = vec!["127.0.0.1:0".parse()?];
+//! let one = Node::builder().config(settings.clone()).start().await?;
+//! let two = Node::builder().config(settings).start().await?;
+//!
+//! // A node prints its address in the form that `connect` takes.
+//! let address = two.addresses().remove(0);
+//! let outcome = one.connect(address, Duration::from_secs(10)).await?;
+//! assert!(matches!(outcome, Outcome::Connected { .. }));
+//!
+//! let why = one.why(two.id()).await.expect("it is known");
+//! println!("{}", why.summary); // Connected for 12ms: we connected to 127.0.0.1:41234.
+//! one.shutdown().await;
+//! two.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Crate map: `address` and `id` read what people type; `settings` reads the one TOML file; `identity` keeps the key;
 //! `store` keeps peers, bans and history in SQLite; `status`, `words` and `project` are what a node tells; `node`,
 //! `builder` and `events` are the node itself.

@@ -97,7 +97,7 @@ pub struct ConnStatus {
     /// The other end, as `ip:port`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remote: Option<String>,
-    /// Our end, as `ip:port`.
+    /// Our end as the peer sees it, as `ip:port`: behind a router that is the router's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub local: Option<String>,
     /// Smoothed round trip in milliseconds.

@@ -64,3 +64,24 @@ async fn messages_reach_whoever_listens_to_the_topic() {
     assert!(soon("the end", news.next()).await.is_none(), "the node has stopped");
     a.shutdown().await;
 }
+
+/// What programs hold can be moved to any task.
+#[test]
+fn faces_and_futures_are_send() {
+    fn is_send<T: Send>(_: &T) {}
+    fn is_send_type<T: Send + 'static>() {}
+    is_send(&Node::builder().start());
+    is_send_type::<Node>();
+    is_send_type::<peerkeep::EventStream>();
+    is_send_type::<peerkeep::Channel>();
+    is_send_type::<peerkeep::Incoming>();
+    is_send_type::<peerkeep::Messages>();
+    fn calls(node: &Node, peer: peerkeep::PeerAddress) {
+        is_send(&node.connect(peer.clone(), Duration::ZERO));
+        is_send(&node.want(peer));
+        is_send(&node.peers());
+        is_send(&node.configure(node.settings()));
+        is_send(&node.shutdown());
+    }
+    let _ = calls;
+}

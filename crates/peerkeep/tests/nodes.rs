@@ -31,6 +31,15 @@ async fn a_node_connects_by_address_and_identity_and_both_sides_say_so() {
     assert_eq!((seen.states.actor, seen.states.lan), (SixState::Connected, Some(ThreeState::Connected)));
     assert!(seen.agent.as_deref().is_some_and(|agent| agent.starts_with("peerkeep/")));
     assert!(!seen.trusted_on_first_use);
+    let link = seen.link.expect("is connected");
+    assert!(link.local.is_some_and(|local| local.starts_with("127.0.0.")));
+    assert_eq!(
+        link.remote,
+        address(&b).place.map(|place| match place {
+            peerkeep::Place::Ip(addr) => addr.socket().to_string(),
+            peerkeep::Place::Name { .. } => panic!("an IP address"),
+        })
+    );
     let why = a.why(b.id()).await.expect("is known");
     assert!(why.summary.starts_with("Connected for"), "{}", why.summary);
     let again = a.connect(address(&b), WAIT).await.expect("is accepted");
@@ -415,4 +424,33 @@ async fn host_names_are_looked_up_with_and_without_an_identity() {
     for node in [a, b, c] {
         node.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn fault_k7_without_a_journal_folder_a_node_runs_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let a = stored(folder.path(), settings(1)).await;
+    assert_eq!(a.status().await.expect("runs").health, []);
+    a.shutdown().await;
+    let journal = folder.path().join("data/journal");
+    assert!(std::fs::read_dir(&journal).expect("a journal is kept").count() > 0);
+    std::fs::remove_dir_all(&journal).expect("goes");
+    std::fs::write(&journal, b"in the way").expect("writes");
+    let a = stored(folder.path(), settings(1)).await;
+    let health = a.status().await.expect("runs").health;
+    assert_eq!(health.first().map(|ailment| ailment.part.as_str()), Some("journal"), "{health:?}");
+    a.shutdown().await;
+}
+
+#[tokio::test]
+async fn fault_i9_a_node_does_not_start_with_a_damaged_identity() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let a = stored(folder.path(), settings(1)).await;
+    a.shutdown().await;
+    let key = folder.path().join("data").join(peerkeep::IDENTITY_FILE);
+    std::fs::write(&key, b"").expect("writes");
+    let error = Node::builder().config(settings(1)).data_dir(folder.path().join("data")).start().await;
+    let error = error.expect_err("is refused").to_string();
+    assert!(error.contains("does not hold an identity") && error.contains("restore it"), "{error}");
+    assert_eq!(std::fs::read(&key).expect("is still there"), b"");
 }

@@ -104,6 +104,8 @@ pub(super) struct Beside {
     pub extra: Extra,
     pub names: Vec<PeerAddress>,
     pub agent: Option<String>,
+    /// Where the peer sees us.
+    pub local: Option<core::Addr>,
 }
 
 /// All about one peer.
@@ -133,7 +135,7 @@ pub(super) fn peer(seen: &Seen, beside: Beside, at: Moment) -> PeerStatus {
         banned: contact.banned_until.is_some_and(|until| until > at.now),
         trusted_on_first_use: beside.extra.first_use,
         addresses,
-        link: conn.as_ref().map(|conn| link(conn, at)),
+        link: conn.as_ref().map(|conn| link(conn, beside.local, at)),
         age_seconds: up_at.map(|up| at.now.since(up).as_secs()),
         attempts: attempts(contact),
         max_attempts: max_attempts(contact),
@@ -145,7 +147,7 @@ pub(super) fn peer(seen: &Seen, beside: Beside, at: Moment) -> PeerStatus {
     }
 }
 
-fn link(conn: &ConnView, at: Moment) -> ConnStatus {
+fn link(conn: &ConnView, local: Option<core::Addr>, at: Moment) -> ConnStatus {
     ConnStatus {
         conn: conn.conn.to_string(),
         stage: conn.stage.into(),
@@ -153,7 +155,7 @@ fn link(conn: &ConnView, at: Moment) -> ConnStatus {
         began_at: at.wall_of(conn.began),
         connected_at: conn.up_at.map(|up| at.wall_of(up)),
         remote: Some(conn.remote.socket().to_string()),
-        local: None,
+        local: local.map(|local| local.socket().to_string()),
         rtt_ms: rtt_ms(conn),
         channels: conn.report.channels.into(),
     }

@@ -406,7 +406,8 @@ impl Node {
             } else {
                 Vec::new()
             },
-            agent: link.map(|link| link.handle.info().agent.to_string()),
+            agent: link.as_ref().map(|link| link.handle.info().agent.to_string()),
+            local: link.and_then(|link| link.handle.info().seen),
         }
     }
 }
