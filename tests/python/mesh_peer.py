@@ -32,7 +32,7 @@ DATA, WINDOW, PING, AWAY = 0, 1, 2, 3
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 BAD = ("cut-hello", "flip-hello", "huge-frame", "garbage", "two-hellos", "confirm-first", "old-epoch-zero", "no-proof",
        "unknown-frame", "unknown-field", "ping-flood", "wrong-pong", "no-pong", "peers-flood", "bad-control",
-       "two-controls", "trickle")
+       "two-controls", "trickle", "nameless-streams", "streams-without-end", "bad-yamux")
 
 
 def say(event, **more):
@@ -268,6 +268,14 @@ class Peer:
                 self.tell(5, b"".join(wire.field(1, wire.BYTES, one) for one in known))
         if bad == "bad-control":
             self.send(DATA, 0, self.control, b"\xff\xff")
+        if bad == "nameless-streams":
+            for stream in range(101, 101 + 2 * 300, 2):
+                self.send(WINDOW, SYN, stream, length=0)
+        if bad == "streams-without-end":
+            for stream in range(101, 101 + 2 * 300, 2):
+                self.send(DATA, SYN, stream, wire.preface("echo"))
+        if bad == "bad-yamux":
+            self.send(9, 0, 0)
         if bad == "trickle":
             for byte in struct.pack(">BBHII", 0, DATA, 0, self.control, 64):
                 self.tls.sendall(bytes([byte]))

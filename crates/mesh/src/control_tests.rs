@@ -129,3 +129,23 @@ fn nothing_is_kept_while_nothing_is_said() {
     carry(&mut b, &mut a, Time::ZERO);
     assert_eq!((a.inbox.capacity(), b.inbox.capacity()), (0, 0));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_break_a_control_channel_and_splits_change_nothing(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), split in 1usize..50,
+    ) {
+        let (mut whole, mut parts) = pair();
+        let (mut from_whole, mut from_parts) = (Vec::new(), Vec::new());
+        let end = whole.handle(Time::ZERO, &bytes, &mut from_whole);
+        let mut cut = Ok(());
+        for chunk in bytes.chunks(split) {
+            cut = parts.handle(Time::ZERO, chunk, &mut from_parts);
+            if cut.is_err() {
+                break;
+            }
+        }
+        proptest::prop_assert_eq!((end, from_whole), (cut, from_parts));
+        proptest::prop_assert!(whole.inbox.len() <= MAX_CONTROL_BYTES + 2);
+    }
+}

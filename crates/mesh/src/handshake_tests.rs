@@ -235,3 +235,13 @@ fn fault_h3_a_bent_hello_is_never_taken_for_the_true_one() {
     assert!(refused > 80, "network, proof and nonce: {refused}");
     assert!(harmless < whole.len() / 4, "names of capabilities we do not know, at most: {harmless}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_break_a_greeting(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let Ok(frame) = <Handshake as prost::Message>::decode(&bytes[..]) else { return Ok(()) };
+        let (mut dialler, _) = hello_from(local(A, |_| ()));
+        let _ = dialler.handle(frame.clone());
+        let _ = Acceptor::new(local(B, |_| ()), A, remote()).handle(frame);
+    }
+}

@@ -435,3 +435,41 @@ async fn both_sides_may_say_goodbye_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn handles_and_channels_work_from_other_threads() {
+    local(async {
+        let (a, b) = (Node::new(1), Node::new(2));
+        let mut incoming = b.registry.accept("echo", 16).unwrap();
+        let (dialler, _acceptor) = link(&a, &b).await;
+        tokio::task::spawn_local(async move {
+            while let Some(mut far) = incoming.recv().await {
+                tokio::task::spawn_local(async move {
+                    let (mut read, mut write) = tokio::io::split(&mut far);
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        let threads: Vec<_> = (0..4u8)
+            .map(|number| {
+                let handle = dialler.handle.clone();
+                tokio::task::spawn_blocking(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        for _ in 0..20 {
+                            let mut channel = handle.open("echo").await.expect("opens");
+                            channel.write_all(&[number; 50_000]).await.unwrap();
+                            let mut back = vec![0; 50_000];
+                            channel.read_exact(&mut back).await.unwrap();
+                            assert!(back.iter().all(|byte| *byte == number));
+                        }
+                    });
+                })
+            })
+            .collect();
+        for thread in threads {
+            soon(thread).await.expect("no panic");
+        }
+    })
+    .await;
+}

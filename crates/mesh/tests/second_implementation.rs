@@ -28,6 +28,7 @@ impl Python {
     fn start(words: &[&str]) -> Python {
         let mut command = Command::new("python3");
         command.arg(SCRIPT).args(words).stdout(Stdio::piped()).kill_on_drop(true);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
         let mut child = command.spawn().expect("python starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         Python { child, lines, said: Vec::new() }
@@ -323,6 +324,8 @@ async fn bad_manners_on_a_running_link_are_limited_and_reported() {
         }
         let (_python, up) = dialled_by(&node, &["--bad", "bad-control"]).await;
         assert_eq!(up.expect("up").end().await, Ended::Violation(Violation::TooLarge));
+        let (_python, up) = dialled_by(&node, &["--bad", "bad-yamux"]).await;
+        assert_eq!(up.expect("up").end().await, Ended::Violation(Violation::Malformed));
     })
     .await;
 }
@@ -366,6 +369,32 @@ async fn fault_c3_a_trickle_of_bytes_is_not_a_sign_of_life() {
             late.received_at.since(early).as_millis() < 500,
             "bytes came all the time, whole frames did not"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fault_f9_streams_without_end_are_capped_and_the_link_lives() {
+    if !can_run() {
+        return;
+    }
+    local(async {
+        let node = Node::new(1);
+        let mut incoming = node.registry.accept("echo", 500).unwrap();
+        for bad in ["nameless-streams", "streams-without-end"] {
+            let words = ["--bad", bad, "--seconds", "3", "--ping-every", "0.2"];
+            let (mut python, up) = dialled_by(&node, &words).await;
+            let up = up.expect("up");
+            assert_eq!(python.until("pong").await["known"], true, "{bad}");
+            up.post.probe();
+            until(|| up.post.report().rtt_us > 0).await;
+            assert!(up.post.report().channels <= 32, "{bad}: {:?}", up.post.report());
+            let abused = |fact: &Fact| matches!(fact, Fact::Violated { what: Violation::StreamAbuse, .. });
+            let facts = up.facts();
+            assert_eq!(facts.iter().any(abused), bad == "nameless-streams", "{facts:?}");
+            up.run.abort();
+        }
+        incoming.close();
     })
     .await;
 }
