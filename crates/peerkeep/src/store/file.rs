@@ -7,6 +7,7 @@ use sqlx::migrate::{Migrate, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +76,9 @@ pub(super) async fn open(path: &Path) -> Result<SqliteConnection, Trouble> {
         .pragma("journal_size_limit", "4194304")
         .busy_timeout(Duration::from_secs(2))
         .disable_statement_logging();
+    // SQLite would make it readable by everybody, and gives its side files the mode of the main one. What is wrong
+    // with the place, SQLite reports better.
+    let _ = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     let mut conn = options.connect().await?;
     refuse_newer(&mut conn).await?;
     let whole: String = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut conn).await?.try_get(0)?;

@@ -93,6 +93,20 @@ async fn everything_put_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn nobody_else_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let (store, _) = open(folder.path()).await;
+    store.put_peer(peer(1));
+    assert!(store.flush().await);
+    for name in files(folder.path()) {
+        let mode = std::fs::metadata(folder.path().join(&name)).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_flush_means_it_is_on_the_disk() {
     let folder = folder();
     let (store, _) = open(folder.path()).await;

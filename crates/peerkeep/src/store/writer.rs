@@ -5,6 +5,7 @@ use super::file::{self, Loaded, Trouble};
 use super::queue::{Ask, BATCH, Batch, Change, Queue};
 use super::row;
 use sqlx::{Connection, Row, SqliteConnection};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +35,10 @@ pub(super) async fn run(path: PathBuf, conn: Option<SqliteConnection>, queue: Ar
             writer.queue.stir.notified().await;
             let _ = tokio::time::timeout(GATHER, writer.queue.urgent.notified()).await;
         }
+        // Taken before the writing: whatever was put before a question is written before its answer.
+        let asks = writer.queue.take_asks();
         let written = writer.write_all().await;
-        writer.answer(written.is_ok()).await;
+        writer.answer(asks, written.is_ok()).await;
         match written {
             Ok(()) if closing => break,
             Ok(()) => pause = RETRY,
@@ -119,11 +122,11 @@ impl Writer {
         }
     }
 
-    async fn answer(&mut self, written: bool) {
-        for ask in self.queue.take_asks() {
+    async fn answer(&mut self, asks: VecDeque<Ask>, written: bool) {
+        for ask in asks {
             match ask {
                 Ask::Flush(done) => {
-                    let _ = done.send(written && self.queue_is_flushed());
+                    let _ = done.send(written);
                 }
                 Ask::History { who, limit, done } => {
                     let who = who.as_ref().map(row::who_text);
@@ -135,10 +138,6 @@ impl Writer {
                 }
             }
         }
-    }
-
-    fn queue_is_flushed(&self) -> bool {
-        self.queue.ailment().is_none()
     }
 }
 
