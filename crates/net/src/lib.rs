@@ -25,6 +25,7 @@ mod stream_driver;
 mod task;
 mod tcp;
 mod waiters;
+mod watch;
 
 pub use clock::Clock;
 pub use counters::{Count, Counters, FAULT_KINDS, VIOLATIONS};

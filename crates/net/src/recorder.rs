@@ -142,3 +142,74 @@ impl Recorder {
         self.flush_at = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerkeep_core::{Change, Config, Effects, PeerKey, journal::Replay};
+    use std::path::Path;
+
+    fn core() -> Core {
+        Core::new(Config::new(PeerKey::ed25519([1; 32]), 1), [3; 32], Time::ZERO)
+            .expect("the defaults hold together")
+    }
+
+    fn recorder(dir: &Path, segment_bytes: u64, core: &Core) -> (Recorder, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        let options = JournalOptions { segment_bytes, ..JournalOptions::new(dir.to_path_buf()) };
+        (Recorder::start(&options, core, Time::ZERO, counters.clone()).expect("a folder"), counters)
+    }
+
+    fn run(recorder: &mut Recorder, core: &mut Core, seconds: std::ops::Range<u64>) {
+        let mut out = Effects::new();
+        for second in seconds {
+            let (now, action) = (Time::from_millis(second * 1_000), Action::Network(Change::Moved));
+            recorder.append(core, now, &action);
+            core.step(now, &action, &mut out);
+            recorder.tick(now);
+            out.clear();
+        }
+    }
+
+    /// Replays every segment; how many there are, and how many actions in all.
+    fn replay(dir: &Path) -> (usize, u64) {
+        let (mut segments, mut actions) = (0, 0);
+        for entry in std::fs::read_dir(dir).expect("listable") {
+            let bytes = std::fs::read(entry.expect("listable").path()).expect("readable");
+            let mut replay = Replay::new(&bytes).expect("begins with a checkpoint");
+            let mut out = Effects::new();
+            while replay.step(&mut out).expect("the same digests").is_some() {}
+            segments += 1;
+            actions += replay.actions;
+        }
+        (segments, actions)
+    }
+
+    #[test]
+    fn full_segments_are_ended_and_each_replays_by_itself() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut core = core();
+        let (mut recorder, counters) = recorder(dir.path(), 200, &core);
+        run(&mut recorder, &mut core, 0..50);
+        recorder.close(Some(&core), Time::from_millis(50_000));
+        let (segments, actions) = replay(dir.path());
+        assert!(segments > 2 && actions == 50, "{segments} segments, {actions} actions");
+        assert_eq!(counters.journal_gaps.read(), 0);
+    }
+
+    #[test]
+    fn fault_k7_a_gap_is_counted_and_followed_by_a_checkpoint() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut core = core();
+        let (mut recorder, counters) = recorder(dir.path(), 1 << 20, &core);
+        run(&mut recorder, &mut core, 0..5);
+        recorder.leave_gap(Time::from_millis(5_000));
+        run(&mut recorder, &mut core, 5..7);
+        assert_eq!(counters.journal_gaps.read(), 1);
+        run(&mut recorder, &mut core, 7..20);
+        recorder.close(Some(&core), Time::from_millis(20_000));
+        let (segments, actions) = replay(dir.path());
+        assert_eq!(segments, 2);
+        assert!((13..20).contains(&actions), "{actions} of 20 actions, two of them in the gap");
+    }
+}

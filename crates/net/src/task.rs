@@ -7,6 +7,7 @@ use crate::names::Resolver;
 use crate::owner::{Request, Then};
 use crate::recorder::Recorder;
 use crate::waiters::{Outcome, Waiters};
+use crate::watch::Watch;
 use crate::{
     Clock, Driver, JournalOptions, Observer, Order, Owner, Serving, Setup, SetupError, Stopped, Tickets,
 };
@@ -28,6 +29,8 @@ pub(crate) struct Task {
     listeners: Vec<Serving>,
     observer: Box<dyn Observer>,
     resolver: Resolver,
+    /// Kept for its end.
+    _watch: Option<Watch>,
     waiters: Waiters,
     effects: Effects,
     facts: Vec<Fact>,
@@ -75,6 +78,7 @@ impl Task {
             drivers[index] = Some(Lane { driver, orders: Vec::new() });
         }
         let task = Task {
+            _watch: watch(&owner),
             resolver: Resolver::new(owner.names().clone(), owner.facts()),
             owner,
             core,
@@ -432,6 +436,12 @@ impl Task {
         }
         Stopped::Panicked
     }
+}
+
+fn watch(owner: &Owner) -> Option<Watch> {
+    Watch::start(owner.clone())
+        .inspect_err(|error| tracing::warn!(%error, "changes of the network will not be heard of"))
+        .ok()
 }
 
 /// Whom the current command's answer is for.

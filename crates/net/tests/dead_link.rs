@@ -2,6 +2,9 @@
 //! namespace with a packet filter; says so loudly and passes where it may not.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{in_namespace, is_child};
 use peerkeep_net::TcpOptions;
 use std::io::ErrorKind;
 use std::process::Command;
@@ -43,28 +46,8 @@ fn default_child() {
     notice_within(TcpOptions::default(), Duration::from_secs(60));
 }
 
-/// Set for the children, so that they do nothing when somebody runs every ignored test.
-const MARK: &str = "PEERKEEP_TEST_CHILD";
-
-fn in_namespace(child: &str) {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED {child}: network namespaces need root");
-        return;
-    }
-    let myself = std::env::current_exe().expect("a path");
-    let filter = "add table ip t; add chain ip t i { type filter hook input priority 0; policy accept; }";
-    let script =
-        format!("ip link set lo up && nft '{filter}' && exec \"$0\" --exact {child} --ignored --nocapture");
-    let mut command = Command::new("unshare");
-    command.args(["--net", "sh", "-c", &script]).arg(myself).env(MARK, "1");
-    match command.status() {
-        Ok(status) => assert!(status.success(), "{child}: {status}"),
-        Err(error) => eprintln!("SKIPPED {child}: no unshare: {error}"),
-    }
-}
-
 fn notice_within(options: TcpOptions, most: Duration) {
-    if std::env::var_os(MARK).is_none() {
+    if !is_child() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

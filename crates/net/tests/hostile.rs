@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Node, config, loopback, node, start, who};
+use common::{CHILD, Node, config, is_child, loopback, node, start, who};
 use peerkeep_core::{Addr, Fact, FaultKind, StackId};
 use peerkeep_net::{ListenError, Listener, MAX_UNDECIDED, Outcome, TcpOptions, Tickets, prepare};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -159,7 +159,7 @@ impl Poor {
         let myself = std::env::current_exe().expect("a path");
         let mut child = Command::new(myself)
             .args(["--exact", "poor_node", "--ignored", "--nocapture"])
-            .env(MARK, "1")
+            .env(CHILD, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -194,16 +194,13 @@ fn answer(from: &mut impl BufRead, mark: &str) -> String {
     panic!("it ended");
 }
 
-/// Set for the child, so that it does nothing when somebody runs every ignored test.
-const MARK: &str = "PEERKEEP_TEST_CHILD";
-
 /// Descriptors that are left to the poor node.
 const SPARE: u64 = 12;
 
 #[test]
 #[ignore = "run by fault_l1 in a process of its own"]
 fn poor_node() {
-    if std::env::var_os(MARK).is_none() {
+    if !is_child() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
