@@ -3,6 +3,7 @@
 
 use crate::ban::{Bans, Hasher};
 use crate::digest::Digest;
+use crate::keep::ALL;
 use crate::list::{Line, Queue};
 use crate::slab::Slab;
 use crate::state::{Core, Counts, Stats, Sweep, Weather};
@@ -50,7 +51,7 @@ impl Core {
             dials: VecDeque::with_capacity(room(limits.dials_per_minute.min(4_096))),
             queue: Queue::new(Line::Slots, 64),
             queue_wake: Time::NEVER,
-            candidates: core::array::from_fn(|_| Queue::new(Line::Candidates, 64)),
+            candidates: ALL.map(|stack| Queue::new(Line::candidates(stack), 64)),
             spent: Queue::new(Line::Spent, 64),
             sweep: Sweep::default(),
             net: Weather { online: true, paused_until: Time::ZERO, local_faults: 0 },

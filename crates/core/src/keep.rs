@@ -9,7 +9,7 @@ use crate::{Addrs, Answer, Core, Effects, Refusal, STACKS, Source, StackId, Stag
 const FILL_PER_STEP: u32 = 8;
 /// Contacts proven to be one peer at most.
 const MAX_RING: usize = 8;
-const ALL: [StackId; STACKS] = [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan];
+pub(crate) const ALL: [StackId; STACKS] = [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan];
 
 impl Core {
     // ---- commands

@@ -2,6 +2,7 @@
 //! its turn comes, so joining, leaving and cancelling are O(1) and touch no other row (fault D14). A row has at most
 //! one entry per queue; one that comes back before its entry was skipped has its old place.
 
+use crate::StackId;
 use crate::contact::Contact;
 use crate::slab::Slab;
 use alloc::collections::VecDeque;
@@ -14,10 +15,29 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Line {
     /// A dial is due and waits for a slot.
     Slots = 1,
-    /// Known, idle, and can be dialled to fill the target.
-    Candidates = 2,
+    /// Known, idle, and can be dialled to fill the mesh's target. Each stack's queue has a bit of its own, because an
+    /// entry outlives its row's contact and the row's next one may be on another stack.
+    CandidatesMesh = 2,
     /// Of no use: the first to be forgotten when the table is full.
     Spent = 4,
+    /// As `CandidatesMesh`, for libp2p.
+    CandidatesLibp2p = 8,
+    /// The same for Bitcoin.
+    CandidatesBitcoin = 16,
+    /// The same for the virtual LAN.
+    CandidatesLan = 32,
+}
+
+impl Line {
+    /// The queue of that stack's candidates.
+    pub const fn candidates(stack: StackId) -> Line {
+        match stack {
+            StackId::Mesh => Line::CandidatesMesh,
+            StackId::Libp2p => Line::CandidatesLibp2p,
+            StackId::Bitcoin => Line::CandidatesBitcoin,
+            StackId::Lan => Line::CandidatesLan,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -184,7 +184,7 @@ impl Core {
         match contact.standing {
             Standing::GaveUp => Some(Line::Spent),
             Standing::Idle if flags.resting || !self.has_addresses(row) => Some(Line::Spent),
-            Standing::Idle => Some(Line::Candidates),
+            Standing::Idle => Some(Line::candidates(contact.who.stack)),
             _ => None,
         }
     }
@@ -196,8 +196,8 @@ impl Core {
         let queue = match member {
             0 => return,
             m if m == Line::Slots as u8 => &mut self.queue,
-            m if m == Line::Candidates as u8 => &mut self.candidates[stack],
-            _ => &mut self.spent,
+            m if m == Line::Spent as u8 => &mut self.spent,
+            _ => &mut self.candidates[stack],
         };
         queue.leave(&mut self.contacts, row);
     }
@@ -212,9 +212,9 @@ impl Core {
         }
         self.unlist(row);
         match line {
-            Some(Line::Candidates) => self.candidates[stack].join(&mut self.contacts, row),
-            Some(Line::Spent) => self.spent.join(&mut self.contacts, row),
             Some(Line::Slots) | None => {}
+            Some(Line::Spent) => self.spent.join(&mut self.contacts, row),
+            Some(_) => self.candidates[stack].join(&mut self.contacts, row),
         }
     }
 

@@ -113,10 +113,10 @@ impl Chaos {
     }
 
     fn fact(&mut self) -> Fact {
-        if self.rng.chance(60) {
-            if let Some(fact) = self.sensible_fact() {
-                return fact;
-            }
+        if self.rng.chance(60)
+            && let Some(fact) = self.sensible_fact()
+        {
+            return fact;
         }
         let conn = self.conn();
         let key = if self.rng.chance(3) { rig::ME } else { self.who().key };
