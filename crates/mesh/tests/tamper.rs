@@ -63,8 +63,9 @@ async fn attempt(a: &Node, b: &Node, way: Way, deed: Deed) -> (bool, bool, usize
     let down = tokio::spawn(carry(far_in, near_out, deed_of(Way::FromAcceptor)));
     let remote = accepted.peer_addr().unwrap();
     let patience = Duration::from_millis(match deed {
-        Deed::Nothing => 5_000,
-        _ => 400,
+        // A bent length leaves both sides waiting, and time only makes such an attempt count as failed.
+        Deed::Bend(_) => 400,
+        Deed::Nothing | Deed::Cut(_) => 15_000,
     });
     let dial = async {
         let met = tokio::time::timeout(patience, greet(a, dial_terms(Some(b.key()), remote), dialled)).await;
