@@ -22,10 +22,9 @@ impl Core {
         let conn = self.conns.row(row);
         let contact = conn.contact;
         if conn.stage == Stage::Up && contact != NONE {
-            let why = verdict::lost_reason(end);
-            self.contacts.row_mut(contact).last_close = Some(why);
-            self.stats.lost += 1;
-            self.tell(contact, row, Told::Lost(why), out);
+            // Only an idle close leaves the conn up, because the link may decline it.
+            let ours = conn.why.filter(|_| end == End::Asked);
+            self.lose(row, ours, end, out);
         }
         self.wheel.disarm(Owner::Conn(row));
         self.count_conn(row, false);
@@ -40,7 +39,6 @@ impl Core {
             self.punish(contact, what, out);
         }
         if conn.was_up {
-            self.note_loss(contact, &conn, end);
             self.store(contact, out);
         } else if conn.is_outbound() {
             self.note_attempt_over(contact, &conn, end, out);
@@ -118,12 +116,20 @@ impl Core {
 
     // ---- after a loss
 
-    fn note_loss(&mut self, row: u32, conn: &Conn, end: End) {
+    /// A connection that was up no longer is: it is told, and what follows is settled now and not at the `Gone`, by
+    /// which time people may have asked for something new.
+    pub(crate) fn lose(&mut self, conn_row: u32, ours: Option<Close>, end: End, out: &mut Effects) {
+        let conn = self.conns.row(conn_row);
+        let (row, up_at) = (conn.contact, conn.up_at);
+        let why = ours.unwrap_or(verdict::lost_reason(end));
+        self.contacts.row_mut(row).last_close = Some(why);
+        self.stats.lost += 1;
+        self.tell(row, conn_row, Told::Lost(why), out);
         let backoff = self.backoff(row);
         let random = self.random();
         let now = self.now;
-        let stable = now - conn.up_at >= backoff.stable;
-        let next = verdict::after_loss(conn.why, end);
+        let stable = now - up_at >= backoff.stable;
+        let next = verdict::after_loss(ours, end);
         let contact = self.contacts.row_mut(row);
         if let End::Fault(fault) = end {
             contact.last_fault = Some(fault);
@@ -154,7 +160,8 @@ impl Core {
                 contact.flags.asked = false;
                 contact.flags.filling = false;
                 contact.flags.resting = true;
-                backoff.delay(1, random)
+                // Nothing failed: only a lasting wish would otherwise undo it in the same breath.
+                if contact.flags.wanted { backoff.delay(1, random) } else { Duration::ZERO }
             }
         };
         contact.retry_at = contact.retry_at.max(now + delay);

@@ -75,6 +75,7 @@ impl Core {
             let flags = self.contacts.row(contact).flags;
             let report = self.conns.row(row).report;
             if report.used_at + idle <= now && report.channels == 0 && !flags.wanted && !flags.held {
+                self.conns.row_mut(row).why = Some(Close::Idle);
                 let conn = self.conn_ref(row);
                 let unless_used_since = report.used_at;
                 self.emit(out, Effect::Close { conn, why: Close::Idle, unless_used_since });
@@ -88,6 +89,10 @@ impl Core {
         let conn = self.conns.row_mut(row);
         let received_at = report.received_at.min(now).max(conn.report.received_at);
         let used_at = report.used_at.min(now).max(conn.report.used_at);
+        if conn.stage == Stage::Up && used_at > conn.report.used_at {
+            // The idle close, if there was one, is declined.
+            conn.why = None;
+        }
         conn.report = Report { received_at, used_at, ..report };
     }
 

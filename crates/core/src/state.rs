@@ -9,7 +9,7 @@ use crate::list::{Line, Queue};
 use crate::slab::{NONE, Slab};
 use crate::wheel::{Owner, Wheel};
 use crate::{
-    Addr, Addrs, Close, Config, ConnRef, ContactRef, Direction, Effect, Effects, MAX_ADDRS, STACKS, Source,
+    Addr, Addrs, Close, Config, ConnRef, ContactRef, Direction, Effect, Effects, End, MAX_ADDRS, STACKS, Source,
     StackId, Stage, Subnet, Time, Told, Who,
 };
 use alloc::collections::VecDeque;
@@ -479,9 +479,7 @@ impl Core {
         let conn = self.conn_ref(row);
         self.emit(out, Effect::Close { conn, why, unless_used_since: Time::NEVER });
         if was_told && contact != NONE {
-            self.contacts.row_mut(contact).last_close = Some(why);
-            self.stats.lost += 1;
-            self.tell(contact, row, Told::Lost(why), out);
+            self.lose(row, Some(why), End::Asked, out);
         }
     }
 
