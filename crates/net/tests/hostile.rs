@@ -158,7 +158,7 @@ impl Poor {
     fn start() -> (Poor, Addr) {
         let myself = std::env::current_exe().expect("a path");
         let mut child = Command::new(myself)
-            .args(["--exact", "poor_node", "--ignored", "--nocapture"])
+            .args(["--exact", "poor_node", "--nocapture"])
             .env(CHILD, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -198,7 +198,6 @@ fn answer(from: &mut impl BufRead, mark: &str) -> String {
 const SPARE: u64 = 12;
 
 #[test]
-#[ignore = "run by fault_l1 in a process of its own"]
 fn poor_node() {
     if !is_child() {
         return;

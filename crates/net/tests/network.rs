@@ -26,7 +26,6 @@ fn ip(arguments: &str) {
 }
 
 #[tokio::test]
-#[ignore = "run in a namespace by fault_d12"]
 async fn route_child() {
     if !is_child() {
         return;
@@ -56,7 +55,6 @@ async fn route_child() {
 }
 
 #[tokio::test]
-#[ignore = "run in a namespace by fault_l6"]
 async fn address_child() {
     if !is_child() {
         return;

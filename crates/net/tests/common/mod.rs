@@ -202,14 +202,14 @@ pub fn refusing() -> (socket2::Socket, Addr) {
     (socket, Addr::tcp(at))
 }
 
-/// Set for test children, so that they do nothing when somebody runs every ignored test.
+/// Set for test children, which are tests of the same binary: without it they do nothing.
 pub const CHILD: &str = "PEERKEEP_TEST_CHILD";
 
 pub fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// Runs an ignored test of the same binary in a network namespace with a packet filter that lets everything in. Says
+/// Runs a child test of the same binary in a network namespace with a packet filter that lets everything in. Says
 /// loudly when it may not.
 pub fn in_namespace(child: &str) {
     if !rustix::process::geteuid().is_root() {
@@ -218,8 +218,7 @@ pub fn in_namespace(child: &str) {
     }
     let myself = std::env::current_exe().expect("a path");
     let filter = "add table ip t; add chain ip t i { type filter hook input priority 0; policy accept; }";
-    let script =
-        format!("ip link set lo up && nft '{filter}' && exec \"$0\" --exact {child} --ignored --nocapture");
+    let script = format!("ip link set lo up && nft '{filter}' && exec \"$0\" --exact {child} --nocapture");
     let mut command = std::process::Command::new("unshare");
     command.args(["--net", "sh", "-c", &script]).arg(myself).env(CHILD, "1");
     match command.status() {
