@@ -19,6 +19,7 @@ fn the_demo_reaches_its_figures_and_leaves_nothing_behind() {
     assert_eq!(figures["connections_per_node"], 2);
     assert_eq!(figures["duplicate_connections"], 0);
     assert_eq!(figures["handshake_failures"], 0);
+    assert!(figures["replayed_actions"].as_u64() > Some(10), "{figures:#}");
     for key in ["dials_per_minute_steady", "establish_p99_ms", "heal_after_kill_ms"] {
         assert!(figures[key].is_number(), "{key}: {figures:#}");
     }

@@ -93,6 +93,16 @@ pub fn run(shared: &Shared, args: &Args) -> Ended {
     if found.digest_match { Ok(()) } else { Err(Failure::shown(Code::Failed)) }
 }
 
+/// Replays a whole journal: how many actions, and the first thing that was not as recorded.
+///
+/// # Errors
+/// It cannot be read.
+pub fn check(journal: &Path) -> Result<(u64, Option<String>), Failure> {
+    let args = Args { file: journal.to_owned(), at: None, peer: None };
+    let found = replay(&segments(journal)?, &args)?;
+    Ok((found.actions, found.problem))
+}
+
 fn replay(files: &[PathBuf], args: &Args) -> Result<Found, Failure> {
     let mut found = Found { digest_match: true, ..Found::default() };
     let mut story = None;

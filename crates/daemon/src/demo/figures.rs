@@ -42,6 +42,8 @@ pub struct Figures {
     pub first_connected_ms: u64,
     /// Lines of level ERROR in the nodes' logs: each would be a bug.
     pub error_lines: usize,
+    /// Actions in the nodes' journals, all replayed at the end to the same digests.
+    pub replayed_actions: u64,
     /// What was missed, as sentences.
     pub missed: Vec<String>,
     #[serde(skip)]
@@ -66,6 +68,7 @@ impl Figures {
             heal_after_kill_ms: None,
             first_connected_ms: 0,
             error_lines: 0,
+            replayed_actions: 0,
             missed: Vec::new(),
             faults: plan.faults,
         };
@@ -91,6 +94,17 @@ impl Figures {
                 self.error_lines += 1 + errors.count();
                 let line = out::clean(first);
                 self.miss(format!("node {} logged an error: {line}", index + 1));
+            }
+        }
+    }
+
+    /// Replays every node's journal: it must come out as recorded, also that of the node that was killed.
+    pub fn journals_of(&mut self, fleet: &Fleet) {
+        for (index, journal) in fleet.journals().iter().enumerate() {
+            match crate::cmd::replay::check(journal) {
+                Ok((actions, None)) => self.replayed_actions += actions,
+                Ok((_, Some(problem))) => self.miss(format!("node {}: {problem}", index + 1)),
+                Err(failure) => self.miss(format!("node {}: {}", index + 1, failure.message)),
             }
         }
     }
@@ -149,6 +163,11 @@ impl Figures {
                 format!("{MAX_HEAL_MS} ms at most"),
             ]);
         }
+        rows.push([
+            "actions replayed from the journals".into(),
+            self.replayed_actions.to_string(),
+            "all the same".into(),
+        ]);
         for row in rows {
             table.add_row(row.to_vec());
         }

@@ -203,6 +203,11 @@ impl Fleet {
         self.members.iter().map(|member| log_path(&member.data)).collect()
     }
 
+    /// The journals' folders, in order.
+    pub fn journals(&self) -> Vec<PathBuf> {
+        self.members.iter().map(|member| member.data.join("journal")).collect()
+    }
+
     /// Leaves the folders where they are.
     pub fn keep(&mut self) -> PathBuf {
         self.folder.disable_cleanup(true);

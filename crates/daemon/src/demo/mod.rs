@@ -102,6 +102,7 @@ async fn perform(plan: &Plan, fleet: &mut Fleet) -> Result<Figures, Failure> {
     screen.phase("stopping");
     watch.stop();
     fleet.stop_all(&mut figures).await;
+    figures.journals_of(fleet);
     figures.logs_of(fleet);
     screen.finish();
     Ok(figures)
