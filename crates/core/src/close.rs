@@ -231,7 +231,11 @@ impl Core {
     pub(crate) fn abandon(&mut self, row: u32, why: Close, out: &mut Effects) {
         let contact = self.conns.row(row).contact;
         self.close(row, why, out);
-        // The standing waits for `Gone`, which brings the verdict; only what was held cannot wait.
+        self.offer_held(contact, out);
+    }
+
+    /// After an own dial: the standing waits for `Gone`, which brings the verdict; only what was held cannot wait.
+    pub(crate) fn offer_held(&mut self, contact: u32, out: &mut Effects) {
         let held = self.conns_of(contact).into_iter().find(|row| self.conns.row(*row).stage == Stage::Held);
         if held.is_some() {
             self.settle(contact, out);

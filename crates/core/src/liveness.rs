@@ -13,6 +13,7 @@ impl Core {
     pub(crate) fn on_conn_timer(&mut self, row: u32, out: &mut Effects) {
         match self.conns.row(row).stage {
             Stage::Resolving | Stage::Dialing => self.abandon(row, Close::Timeout, out),
+            Stage::Offered if self.conns.row(row).is_outbound() => self.abandon(row, Close::Timeout, out),
             Stage::Held => self.on_hold_over(row, out),
             Stage::Arriving | Stage::Offered | Stage::Refusing | Stage::Closing => {
                 let contact = self.conns.row(row).contact;

@@ -357,7 +357,18 @@ impl Core {
     pub(crate) fn turn(&mut self, row: u32, why: Refusal, out: &mut Effects) {
         self.stats.refused += 1;
         let conn = self.conns.row_mut(row);
+        // Whom we dialled and then had to refuse is an attempt that failed, and is followed by a delay as any other.
+        let failed = conn.is_outbound() && !matches!(why, Refusal::AlreadyConnected | Refusal::Draining);
+        if failed && conn.fault.is_none_or(|fault| fault.kind != FaultKind::Identity) {
+            let kind = match why {
+                Refusal::Full(_) => FaultKind::Closed,
+                Refusal::Stale { .. } => FaultKind::Protocol,
+                _ => FaultKind::Identity,
+            };
+            conn.fault = Some(Fault::new(Step::Hello, kind));
+        }
         conn.why = Some(match why {
+            _ if failed => Close::Cancelled,
             Refusal::Banned { .. } => Close::Banned,
             Refusal::Full(_) => Close::Resources,
             _ => Close::Duplicate,
@@ -367,7 +378,9 @@ impl Core {
         self.wheel.arm(Owner::Conn(row), deadline);
         let conn = self.conn_ref(row);
         self.emit(out, Effect::Turn { conn, why });
-        if contact != NONE {
+        if failed {
+            self.offer_held(contact, out);
+        } else if contact != NONE {
             self.settle(contact, out);
         }
     }

@@ -116,3 +116,86 @@ fn a_filler_that_is_disconnected_rests() {
     rig.seconds(600);
     assert_eq!(rig.dialled(), None);
 }
+
+/// A dial whose answer we refuse is a failed attempt: it is followed by a delay (document 003: < 10 dials a minute).
+#[test]
+fn fault_d16_a_name_that_leads_to_somebody_else_is_not_dialled_in_a_loop() {
+    let mut rig = Rig::new(|_| ());
+    rig.ask(Command::Want { who: peer(1), addrs: Addrs::new(), named: true });
+    let mut attempts = 0;
+    while rig.now < Time::from_millis(60_000) {
+        let resolve = rig.out.iter().find_map(|effect| match effect {
+            Effect::Resolve { conn } => Some(*conn),
+            _ => None,
+        });
+        let Some(conn) = resolve else {
+            rig.pass(Duration::from_millis(200));
+            continue;
+        };
+        attempts += 1;
+        assert!(attempts < 10, "a storm");
+        rig.saw(Fact::Resolved { conn, addrs: addrs(&[at(1)]) });
+        rig.saw(Fact::Met { conn, key: peer(2).key, at: at(1), greeting: greeting() });
+        assert!(rig.turned(conn).is_some());
+        assert!(!rig.out.iter().any(|effect| matches!(effect, Effect::Resolve { .. })), "a storm");
+        rig.gone(conn, End::Asked);
+    }
+    let contact = rig.contact(1).expect("known");
+    assert_eq!(contact.last_fault.map(|fault| fault.kind), Some(FaultKind::Identity));
+    assert!(contact.failures > 0);
+}
+
+#[test]
+fn an_address_behind_which_a_banned_peer_answers_is_not_dialled_in_a_loop() {
+    let mut rig = Rig::new(|_| ());
+    told_address(&mut rig, peer(1), at(3));
+    rig.ask(Command::Ban { target: Target::Key(peer(1).key), span: None });
+    let who = Who::mesh(PeerKey::from_addr(at(1)));
+    rig.ask(Command::Want { who, addrs: addrs(&[at(1)]), named: false });
+    let mut attempts = 0;
+    while rig.now < Time::from_millis(60_000) {
+        let Some(conn) = rig.dialled() else {
+            rig.pass(Duration::from_millis(200));
+            continue;
+        };
+        attempts += 1;
+        assert!(attempts < 10, "a storm");
+        rig.saw(Fact::Met { conn, key: peer(1).key, at: at(1), greeting: greeting() });
+        assert!(matches!(rig.turned(conn), Some(Refusal::Banned { .. })));
+        assert_eq!(rig.dialled(), None, "a storm");
+        rig.gone(conn, End::Asked);
+    }
+}
+
+#[test]
+fn fault_h15_an_answer_with_a_senseless_epoch_is_not_dialled_in_a_loop() {
+    let mut rig = Rig::new(|_| ());
+    rig.want(1);
+    let mut attempts = 0;
+    while rig.now < Time::from_millis(60_000) {
+        let Some(conn) = rig.dialled() else {
+            rig.pass(Duration::from_millis(200));
+            continue;
+        };
+        attempts += 1;
+        assert!(attempts < 10, "a storm");
+        let greeting = Some(Greeting { epoch: u64::MAX, ..Greeting::default() });
+        rig.saw(Fact::Met { conn, key: peer(1).key, at: at(1), greeting });
+        assert!(rig.turned(conn).is_some());
+        assert_eq!(rig.dialled(), None, "a storm");
+        rig.gone(conn, End::Asked);
+    }
+}
+
+#[test]
+fn an_answered_dial_that_never_settles_is_followed_by_the_backoff() {
+    let mut rig = Rig::new(|_| ());
+    rig.want(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.saw(Fact::Met { conn, key: peer(1).key, at: at(1), greeting: greeting() });
+    rig.seconds(11);
+    assert_eq!(rig.closed(), [(conn, Close::Timeout)]);
+    assert_eq!(rig.dialled(), None, "the end brings the verdict");
+    rig.gone(conn, End::Asked);
+    assert!(matches!(rig.why(1), Why::Refused(Refusal::Backoff { .. })));
+}
