@@ -1,9 +1,10 @@
 //! Slots: the one admission function for both directions, with every limit, and the courtesy class for those who are
 //! only told why not. The core alone counts; a conn holds its slot until its `Gone`.
 
-use crate::conn::Conn;
+use crate::conn::{Conn, MAX_LEGS};
 use crate::wheel::Owner;
 use crate::{Addr, AddrKind, Core, Direction, Effect, Effects, Limit, Refusal, StackId, Stage, Ticket};
+use arrayvec::ArrayVec;
 
 impl Core {
     /// Whether one more conn in that direction, over those addresses, stays within every limit.
@@ -45,16 +46,33 @@ impl Core {
             return Err(Limit::PerPeer);
         }
         self.can_hold(Direction::Outbound, legs)?;
-        if self.dials.len() >= limits.dials_per_minute as usize {
+        self.can_dial(legs)
+    }
+
+    /// The dial rates alone.
+    pub(crate) fn can_dial(&self, legs: &[Addr]) -> Result<(), Limit> {
+        if self.dials.len() >= self.cfg.limits.dials_per_minute as usize {
             return Err(Limit::DialRate);
         }
-        let crowded = |addr: &Addr| {
-            self.per_ip.get(&addr.ip).is_some_and(|count| count.dials >= limits.dials_per_minute_per_ip)
-        };
-        if !legs.is_empty() && legs.iter().all(crowded) {
+        if legs.iter().any(|addr| self.is_dialled_enough(addr)) {
             return Err(Limit::DestinationRate);
         }
         Ok(())
+    }
+
+    fn is_dialled_enough(&self, addr: &Addr) -> bool {
+        let most = self.cfg.limits.dials_per_minute_per_ip;
+        self.per_ip.get(&addr.ip).is_some_and(|count| count.dials >= most)
+    }
+
+    /// The legs of an attempt: the first few without a limit around them. When there is none, the first few: the
+    /// limit is then what keeps the dial.
+    pub(crate) fn choose_legs(&self, allowed: &[Addr]) -> ArrayVec<Addr, MAX_LEGS> {
+        let free = |addr: &&Addr| {
+            self.can_hold_legs(core::slice::from_ref(*addr)).is_ok() && !self.is_dialled_enough(addr)
+        };
+        let legs: ArrayVec<Addr, MAX_LEGS> = allowed.iter().filter(free).take(MAX_LEGS).copied().collect();
+        if legs.is_empty() { allowed.iter().take(MAX_LEGS).copied().collect() } else { legs }
     }
 
     /// A socket was accepted: bans, then limits, then courtesy.

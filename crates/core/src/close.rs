@@ -171,8 +171,17 @@ impl Core {
 
     fn note_attempt_over(&mut self, row: u32, conn: &Conn, end: End, out: &mut Effects) {
         let fault = match (conn.why, end) {
-            // The rule or an operator ended it: nobody failed.
-            (Some(Close::Duplicate | Close::Requested | Close::Shutdown | Close::Banned), _) => return,
+            // The rule, an operator or a limit of ours ended it: nobody failed.
+            (
+                Some(
+                    Close::Duplicate
+                    | Close::Requested
+                    | Close::Resources
+                    | Close::Shutdown
+                    | Close::Banned,
+                ),
+                _,
+            ) => return,
             (Some(Close::Timeout | Close::Cancelled), _) => {
                 conn.fault.unwrap_or(Fault::new(Step::Connect, FaultKind::Timeout))
             }

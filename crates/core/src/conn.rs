@@ -2,7 +2,10 @@
 
 use crate::Addrs;
 use crate::slab::NONE;
-use crate::{Addr, Close, ConnRef, ContactRef, Fault, Greeting, Limit, PeerKey, Report, StackId, Time, Who};
+use crate::{
+    Addr, AddrKind, Close, ConnRef, ContactRef, Fault, Greeting, Limit, PeerKey, Report, StackId, Subnet, Time,
+    Who,
+};
 use arrayvec::ArrayVec;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -153,6 +156,18 @@ impl Conn {
             }
         }
         ips
+    }
+
+    /// The subnets it is counted under, once each however many of its addresses lie there.
+    pub fn counted_subnets(&self) -> ArrayVec<Subnet, MAX_LEGS> {
+        let mut subnets = ArrayVec::new();
+        for ip in self.counted_ips() {
+            let subnet = Addr { ip, port: 0, kind: AddrKind::Tcp }.subnet();
+            if !subnets.contains(&subnet) {
+                subnets.push(subnet);
+            }
+        }
+        subnets
     }
 }
 

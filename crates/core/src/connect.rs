@@ -8,8 +8,8 @@ use crate::slab::NONE;
 use crate::state::DialMark;
 use crate::wheel::Owner;
 use crate::{
-    Addr, AddrKind, Addrs, Core, Direction, Effect, Effects, Fault, FaultKind, Limit, Preference, Refusal,
-    Source, Stage, Step, Time, Told,
+    Addr, AddrKind, Addrs, Core, Direction, Effect, Effects, Fault, FaultKind, Limit, MAX_ADDRS, Preference,
+    Refusal, Source, Stage, Step, Time, Told,
 };
 use arrayvec::ArrayVec;
 use core::time::Duration;
@@ -221,24 +221,22 @@ impl Core {
     /// The addresses of the next attempt: allowed ones, best first, frozen.
     fn freeze(&self, row: u32) -> Result<ArrayVec<Addr, MAX_LEGS>, Refusal> {
         let contact = self.contacts.row(row);
-        let mut legs = ArrayVec::new();
+        let mut allowed: ArrayVec<Addr, MAX_ADDRS> = ArrayVec::new();
         if !self.cfg.rules(contact.who.stack).dials_addresses || contact.flags.named {
-            return Ok(legs);
+            return Ok(ArrayVec::new());
         }
-        let known = self.addresses(row);
         let mut banned_until = None;
-        for known in known {
+        for known in self.addresses(row) {
             if known.source == Source::Gossip && !self.may_dial_gossip(known.addr) {
                 continue;
             }
             match self.bans.ip(known.addr.ip) {
                 Some(until) => banned_until = banned_until.max(Some(until)),
-                None if legs.is_full() => break,
-                None => legs.push(known.addr),
+                None => allowed.push(known.addr),
             }
         }
-        match (legs.is_empty(), banned_until) {
-            (false, _) => Ok(legs),
+        match (allowed.is_empty(), banned_until) {
+            (false, _) => Ok(self.choose_legs(&allowed)),
             (true, Some(until)) => Err(Refusal::Banned { until }),
             (true, None) => Err(Refusal::NoAddress),
         }
@@ -256,17 +254,23 @@ impl Core {
         }
         let contact = self.conns.row(row).contact;
         let known = self.addresses(contact);
-        let mut legs: ArrayVec<Addr, MAX_LEGS> = ArrayVec::new();
-        for addr in addrs.iter().copied().chain(known.iter().map(|known| known.addr)) {
-            if addr.check().is_ok()
-                && self.bans.ip(addr.ip).is_none()
-                && !legs.contains(&addr)
-                && !legs.is_full()
-            {
-                legs.push(addr);
+        let known = known.iter().filter(|k| k.source != Source::Gossip || self.may_dial_gossip(k.addr));
+        let mut allowed: ArrayVec<Addr, { 2 * MAX_ADDRS }> = ArrayVec::new();
+        for addr in addrs.iter().copied().chain(known.map(|known| known.addr)) {
+            if addr.check().is_ok() && self.bans.ip(addr.ip).is_none() && !allowed.contains(&addr) {
+                allowed.push(addr);
             }
         }
-        if legs.is_empty() || self.can_hold_legs(&legs).is_err() {
+        let legs = self.choose_legs(&allowed);
+        if self.can_hold_legs(&legs).and_then(|()| self.can_dial(&legs)).is_err() {
+            // Only now is it known where this goes. Nobody failed; the names are looked up again a little later.
+            let wait = CROWDED_RETRY + Duration::from_millis(self.random() % 2_500);
+            let contact = self.contacts.row_mut(contact);
+            contact.retry_at = contact.retry_at.max(self.now + wait);
+            self.abandon(row, crate::Close::Resources, out);
+            return;
+        }
+        if legs.is_empty() {
             self.conns.row_mut(row).fault = Some(Fault::new(Step::Resolve, FaultKind::Name));
             self.abandon(row, crate::Close::Cancelled, out);
             return;

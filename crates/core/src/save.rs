@@ -9,7 +9,7 @@ use crate::list::Queue;
 use crate::slab::{NONE, Slab};
 use crate::state::{Core, Counts, DialMark, PerIp, PerSubnet, Stats, Sweep, Weather};
 use crate::wheel::Wheel;
-use crate::{Addr, AddrKind, Config, STACKS, Target, Time};
+use crate::{Config, STACKS, Target, Time};
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -182,7 +182,8 @@ impl Core {
         for (_, conn) in self.conns.iter().filter(|(_, conn)| conn.courtesy.is_none()) {
             for ip in conn.counted_ips() {
                 per_ip.entry(ip).or_default().conns += 1;
-                let subnet = Addr { ip, port: 0, kind: AddrKind::Tcp }.subnet();
+            }
+            for subnet in conn.counted_subnets() {
                 *per_subnet.entry(subnet).or_default() += 1;
             }
         }

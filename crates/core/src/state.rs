@@ -372,7 +372,8 @@ impl Core {
             if *count == IpCount::default() {
                 self.per_ip.remove(&ip);
             }
-            let subnet = Addr { ip, port: 0, kind: crate::AddrKind::Tcp }.subnet();
+        }
+        for subnet in conn.counted_subnets() {
             let count = self.per_subnet.entry(subnet).or_default();
             step(count);
             if *count == 0 {

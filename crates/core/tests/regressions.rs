@@ -188,6 +188,87 @@ fn fault_h15_an_answer_with_a_senseless_epoch_is_not_dialled_in_a_loop() {
 }
 
 #[test]
+fn fault_d10_names_do_not_get_around_the_dial_rates() {
+    let mut rig = Rig::new(|c| {
+        c.limits.dials_per_minute = 5;
+        c.limits.dials_per_minute_per_ip = 2;
+    });
+    let (mut to_victim, mut all) = (0, 0);
+    for n in 1..=20 {
+        rig.ask(Command::Connect { who: peer(n), addrs: Addrs::new(), named: true });
+        let resolve = rig.out.iter().find_map(|effect| match effect {
+            Effect::Resolve { conn } => Some(*conn),
+            _ => None,
+        });
+        let Some(conn) = resolve else { continue };
+        let one = if n <= 10 { at(200) } else { at(n) };
+        rig.saw(Fact::Resolved { conn, addrs: addrs(&[one]) });
+        all += dials(&rig.out);
+        to_victim += if n <= 10 { dials(&rig.out) } else { 0 };
+        if !rig.closed().is_empty() {
+            rig.gone(conn, End::Asked);
+            assert_eq!(rig.contact(n).expect("known").failures, 0, "it is not their fault");
+        }
+    }
+    assert_eq!(to_victim, 2, "many names for one victim are one destination");
+    assert_eq!(all, 5);
+}
+
+#[test]
+fn fault_d9_private_gossip_is_not_dialled_along_with_resolved_names() {
+    let mut rig = Rig::new(|_| ());
+    let gossip = addrs(&[addr("127.0.0.1:22")]);
+    rig.saw(Fact::Learned { who: peer(1), addrs: gossip, source: Source::Gossip });
+    rig.ask(Command::Connect { who: peer(1), addrs: Addrs::new(), named: true });
+    let resolve = rig.out.iter().find_map(|effect| match effect {
+        Effect::Resolve { conn } => Some(*conn),
+        _ => None,
+    });
+    let conn = resolve.expect("a look-up");
+    rig.saw(Fact::Resolved { conn, addrs: addrs(&[addr("93.184.1.1:7330")]) });
+    let dial = rig.core.view().dial(conn).expect("a dial");
+    assert_eq!(dial.addrs.as_slice(), [addr("93.184.1.1:7330")]);
+}
+
+#[test]
+fn fault_d10_a_victim_among_fresh_addresses_is_still_one_destination() {
+    let mut rig = Rig::new(|c| c.limits.dials_per_minute_per_ip = 2);
+    let victim = addr("10.9.9.9:80");
+    let mut hits = 0;
+    for n in 1..=6 {
+        let addrs = addrs(&[at(n), victim]);
+        rig.ask(Command::Connect { who: peer(n), addrs, named: false });
+        let conn = rig.dialled().expect("its own address is free");
+        hits += usize::from(rig.core.view().dial(conn).expect("legs").addrs.contains(&victim));
+    }
+    assert_eq!(hits, 2);
+}
+
+#[test]
+fn one_crowded_address_does_not_keep_a_peer_from_its_others() {
+    let mut rig = Rig::new(|c| c.limits.per_ip = 2);
+    for port in 1..=2 {
+        rig.arrive(addr(&format!("10.9.9.9:{port}"))).expect("room");
+    }
+    let addrs = addrs(&[addr("10.9.9.9:80"), at(1)]);
+    rig.ask(Command::Want { who: peer(1), addrs, named: false });
+    let conn = rig.dialled().expect("a dial");
+    assert_eq!(rig.core.view().dial(conn).expect("legs").addrs.as_slice(), [at(1)]);
+}
+
+#[test]
+fn several_addresses_in_one_subnet_are_one_conn_there() {
+    let mut rig = Rig::new(|c| c.limits.per_subnet = 2);
+    let four: Vec<Addr> = (1..=4).map(|n| addr(&format!("10.9.9.{n}:80"))).collect();
+    rig.ask(Command::Want { who: peer(1), addrs: addrs(&four), named: false });
+    assert!(rig.dialled().is_some());
+    for (host, stage) in [(77, Stage::Arriving), (78, Stage::Refusing)] {
+        let conn = rig.arrive(addr(&format!("10.9.9.{host}:1"))).expect("room or courtesy");
+        assert_eq!(rig.core.view().conn(conn).expect("it lives").stage, stage, "{host}");
+    }
+}
+
+#[test]
 fn an_answered_dial_that_never_settles_is_followed_by_the_backoff() {
     let mut rig = Rig::new(|_| ());
     rig.want(1);
