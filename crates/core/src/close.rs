@@ -206,7 +206,8 @@ impl Core {
             backoff.fast_delay(1, random)
         } else {
             contact.failures = contact.failures.saturating_add(1);
-            match verdict::is_slow_fault(fault.kind) {
+            let misbehaved = conn.why == Some(Close::Violation) || matches!(end, End::Violation(_));
+            match misbehaved || verdict::is_slow_fault(fault.kind) {
                 true => Backoff::AFTER_VIOLATION.delay(contact.failures, random),
                 false => backoff.delay(contact.failures, random),
             }
@@ -222,8 +223,9 @@ impl Core {
             return;
         }
         let spent = backoff.max_attempts > 0 && contact.failures >= backoff.max_attempts;
-        if spent && !contact.flags.wanted {
-            contact.flags.asked = false;
+        // Another conn may be up, or about to be: then this was not the last hope.
+        if spent && !contact.flags.wanted && !self.has_live_conn(row) {
+            self.contacts.row_mut(row).flags.asked = false;
             self.set_standing(row, Standing::GaveUp);
             self.tell(row, NONE, Told::GaveUp, out);
             self.store(row, out);

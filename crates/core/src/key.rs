@@ -46,6 +46,11 @@ impl PeerKey {
         PeerKey { kind: KeyKind::Address, bytes }
     }
 
+    /// The IP address that stands in for a key, as in [`crate::Addr::ip`]; `None` for an identity.
+    pub fn host(&self) -> Option<[u8; 16]> {
+        if self.is_identity() { None } else { self.bytes.first_chunk().copied() }
+    }
+
     /// Whether this key can be proven by its holder. An address is never an identity.
     pub const fn is_identity(&self) -> bool {
         !matches!(self.kind, KeyKind::Address)

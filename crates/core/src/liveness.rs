@@ -4,7 +4,9 @@
 use crate::slab::NONE;
 use crate::verdict::{self, BAN_AT, BAN_SPAN};
 use crate::wheel::Owner;
-use crate::{Close, Core, Effect, Effects, Liveness, Report, Stage, Target, Time, Told, Violation};
+use crate::{
+    Close, Core, Duplicates, Effect, Effects, Liveness, Report, Stage, Subnet, Target, Time, Told, Violation,
+};
 
 /// Conns looked at per sweep and step.
 const SWEEP_ROWS: u32 = 64;
@@ -100,28 +102,49 @@ impl Core {
     // ---- misbehaviour
 
     pub(crate) fn handle_violated(&mut self, row: u32, what: Violation, out: &mut Effects) {
+        if self.conns.row(row).stage == Stage::Closing {
+            self.stats.late_facts += 1;
+            return;
+        }
         let contact = self.conns.row(row).contact;
         let penalty = verdict::penalty(what);
         if contact != NONE {
             self.tell(contact, row, Told::Violated(what), out);
             self.punish(contact, what, out);
         }
-        if penalty.close {
-            self.close(row, Close::Violation, out);
-            if contact != NONE {
-                self.settle(contact, out);
-            }
+        if !penalty.close {
+            return;
+        }
+        if self.conns.row(row).is_pending() && self.conns.row(row).is_outbound() {
+            self.abandon(row, Close::Violation, out);
+            return;
+        }
+        self.close(row, Close::Violation, out);
+        if contact != NONE {
+            self.settle(contact, out);
         }
     }
 
-    /// Adds the penalty; enough of them ban the key for an hour.
+    /// Adds the penalty; enough of them ban the key for an hour, or the address where keys prove nothing.
     pub(crate) fn punish(&mut self, contact: u32, what: Violation, out: &mut Effects) {
         let points = verdict::penalty(what).points;
         let row = self.contacts.row_mut(contact);
         row.penalty = row.penalty.saturating_add(points);
-        if row.penalty >= BAN_AT && row.who.key.is_identity() {
-            row.penalty = 0;
-            let target = Target::Key(row.who.key);
+        if row.penalty < BAN_AT {
+            return;
+        }
+        let who = row.who;
+        let target = match who.key.host() {
+            None => Target::Key(who.key),
+            Some(ip) if self.cfg.rules(who.stack).duplicates == Duplicates::Allowed => {
+                Target::Subnet(Subnet::host(ip))
+            }
+            // Somebody we know by address only until it proves who it is: the address may be innocent.
+            Some(_) => return,
+        };
+        self.contacts.row_mut(contact).penalty = 0;
+        let banned = self.bans.find(target).map(|row| self.bans.rows.row(row).until);
+        if banned.is_none_or(|until| until < self.now + BAN_SPAN) {
             // A full ban table only means that this one stays unbanned.
             let _outcome = self.handle_ban(target, Some(BAN_SPAN), out);
         }

@@ -269,6 +269,66 @@ fn several_addresses_in_one_subnet_are_one_conn_there() {
 }
 
 #[test]
+fn a_ban_by_points_does_not_shorten_one_by_an_operator() {
+    let mut rig = Rig::new(|_| ());
+    let mut last = None;
+    for dial in 1..=3 {
+        let conn = rig.inbound(1, dial).expect("room");
+        rig.saw(Fact::Violated { conn, what: Violation::Malformed });
+        rig.gone(conn, End::Asked);
+        last = Some(conn);
+    }
+    assert!(last.is_some());
+    let conn = rig.inbound(1, 4).expect("room");
+    rig.ask(Command::Ban { target: Target::Key(peer(1).key), span: None });
+    rig.gone(conn, End::Violation(Violation::Malformed));
+    assert_eq!(rig.contact(1).expect("known").banned_until, Some(Time::NEVER));
+}
+
+#[test]
+fn after_the_close_a_violation_no_longer_counts() {
+    let mut rig = Rig::new(|_| ());
+    let conn = rig.up(1);
+    rig.ask(Command::Disconnect(peer(1)));
+    rig.saw(Fact::Violated { conn, what: Violation::BannedAgent });
+    assert_eq!(rig.out, [], "only its end counts");
+}
+
+/// Pitfalls C12 and F7: where nobody has an identity, bans are by address.
+#[test]
+fn a_peer_without_identity_that_misbehaves_is_banned_by_its_address() {
+    let mut rig = Rig::new(|_| ());
+    let saw = |rig: &mut Rig, ticket| {
+        let remote = addr("10.1.1.1:5000");
+        rig.saw(Fact::Arrived { ticket: Ticket(ticket), stack: StackId::Bitcoin, remote });
+        rig.out[0]
+    };
+    let Effect::Accept { conn, .. } = saw(&mut rig, 1_000) else { panic!("room") };
+    let at = addr("10.1.1.1:5000");
+    rig.saw(Fact::Met { conn, key: PeerKey::from_addr(at), at, greeting: None });
+    rig.saw(Fact::Ready { conn });
+    rig.saw(Fact::Violated { conn, what: Violation::BannedAgent });
+    rig.gone(conn, End::Asked);
+    assert!(matches!(saw(&mut rig, 1_001), Effect::Refuse { why: Refusal::Banned { .. }, .. }));
+}
+
+#[test]
+fn a_connected_peer_is_not_given_up_for_an_older_dial_of_ours() {
+    let mut rig = Rig::new(|c| c.rules[0].backoff.max_attempts = 1);
+    rig.connect(200);
+    let own = rig.dialled().expect("a dial");
+    let conn = rig.arrive(at(200)).expect("room");
+    rig.hello(conn, 200, Greeting { epoch: 500, dial: 1, ..Greeting::default() });
+    rig.pass(Duration::from_millis(1_100));
+    assert!(rig.closed().contains(&(own, Close::Cancelled)), "the hold is over");
+    rig.saw(Fact::Ready { conn });
+    assert_eq!(rig.told(), [Told::Connected]);
+    rig.gone(own, End::Asked);
+    assert!(!rig.told().contains(&Told::GaveUp), "{:?}", rig.told());
+    assert!(rig.contact(200).expect("known").asked, "the wish stands");
+}
+
+#[test]
 fn an_answered_dial_that_never_settles_is_followed_by_the_backoff() {
     let mut rig = Rig::new(|_| ());
     rig.want(1);
@@ -279,4 +339,14 @@ fn an_answered_dial_that_never_settles_is_followed_by_the_backoff() {
     assert_eq!(rig.dialled(), None, "the end brings the verdict");
     rig.gone(conn, End::Asked);
     assert!(matches!(rig.why(1), Why::Refused(Refusal::Backoff { .. })));
+}
+
+#[test]
+fn a_handshake_that_misbehaves_is_followed_by_the_slow_return() {
+    let mut rig = Rig::new(|_| ());
+    rig.want(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.gone(conn, End::Violation(Violation::Malformed));
+    rig.seconds(40);
+    assert_eq!(rig.dialled(), None);
 }
