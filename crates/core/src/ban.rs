@@ -2,14 +2,16 @@
 //! identification; and the commands that set and lift bans.
 
 use crate::contact::Standing;
-use crate::slab::Slab;
+use crate::keep::{ALL, MAX_RING};
+use crate::slab::{NONE, Slab};
 use crate::wheel::Owner;
 use crate::{
-    Answer, BanRef, Close, Core, Effect, Effects, Limit, PeerKey, Refusal, StackId, Subnet, Target, Time,
+    Answer, BanRef, Close, Core, Effect, Effects, Limit, PeerKey, Refusal, STACKS, Subnet, Target, Time,
     Told, Who,
 };
 use alloc::vec;
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::time::Duration;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
@@ -212,13 +214,24 @@ impl Core {
     }
 
     fn expel_all(&mut self, key: PeerKey, out: &mut Effects) {
-        for stack in [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan] {
+        for row in self.contacts_of(key) {
+            self.expel(row, out);
+            self.tell(row, NONE, Told::Banned, out);
+        }
+    }
+
+    /// Every contact that a ban of `key` is about: those of that key, on all stacks, and whoever is one peer with them.
+    fn contacts_of(&self, key: PeerKey) -> ArrayVec<u32, { STACKS * MAX_RING }> {
+        let mut rows = ArrayVec::new();
+        for stack in ALL {
             let Some(row) = self.find_row(&Who { stack, key }) else { continue };
             for row in self.ring(row) {
-                self.expel(row, out);
-                self.tell(row, crate::slab::NONE, Told::Banned, out);
+                if !rows.contains(&row) {
+                    rows.push(row);
+                }
             }
         }
+        rows
     }
 
     /// Ends everything with a contact whose peer is banned.
@@ -245,9 +258,12 @@ impl Core {
         self.ended_bans.push(row);
         self.emit(out, Effect::StoreBan { ban });
         let Target::Key(key) = self.bans.rows.row(row).target else { return };
-        for stack in [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan] {
-            let Some(row) = self.find_row(&Who { stack, key }) else { continue };
-            self.tell(row, crate::slab::NONE, Told::Unbanned, out);
+        for row in self.contacts_of(key) {
+            if self.banned_until(row).is_some() {
+                // By another of the peer's keys.
+                continue;
+            }
+            self.tell(row, NONE, Told::Unbanned, out);
             let contact = self.contacts.row_mut(row);
             contact.flags.resting = false;
             contact.retry_at = self.now;

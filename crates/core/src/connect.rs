@@ -307,6 +307,16 @@ impl Core {
         }
     }
 
+    /// An address answered: its failures in a row are over.
+    pub(crate) fn clear_failures(&mut self, contact: u32, addr: Addr) {
+        let mut all = self.addresses(contact);
+        if let Some(known) = all.iter_mut().find(|known| known.addr == addr && known.failures > 0) {
+            known.failures = 0;
+            all.sort_by_key(|known| (known.failures, core::cmp::Reverse(known.source)));
+            self.set_addresses(contact, &all);
+        }
+    }
+
     // ---- dial rates
 
     fn mark_dials(&mut self, conn_row: u32) {

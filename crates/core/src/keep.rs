@@ -8,7 +8,7 @@ use crate::{Addrs, Answer, Core, Effects, Refusal, STACKS, Source, StackId, Stag
 /// Contacts picked to fill a target per step at most.
 const FILL_PER_STEP: u32 = 8;
 /// Contacts proven to be one peer at most.
-const MAX_RING: usize = 8;
+pub(crate) const MAX_RING: usize = 8;
 pub(crate) const ALL: [StackId; STACKS] = [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan];
 
 impl Core {
@@ -107,7 +107,8 @@ impl Core {
         let contact = self.contacts.row_mut(row);
         contact.retry_at = Time::ZERO;
         contact.turn_until = self.now;
-        contact.flags.asked = true;
+        // What is wanted needs no second wish, which would outlive the first.
+        contact.flags.asked |= !contact.flags.wanted;
         self.begin(row, out)
     }
 

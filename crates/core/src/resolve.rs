@@ -109,12 +109,14 @@ impl Core {
         self.conns.row_mut(row).replaces = hello.replaces;
         for other in others.iter().copied().filter(|other| *other != row) {
             let conn = self.conns.row(other);
-            if conn.is_outbound() {
-                if conn.is_up() && (conn.my_epoch, conn.dial) <= hello.accepted {
-                    self.close(other, Close::Dead, out);
-                }
-            } else if !(hello.replaces && conn.stage == Stage::Up) {
+            if hello.replaces && conn.stage == Stage::Up {
+                // Make before break: closed at the confirm.
+                continue;
+            }
+            if !conn.is_outbound() {
                 self.close(other, Close::Replaced, out);
+            } else if conn.is_up() && (conn.my_epoch, conn.dial) <= hello.accepted {
+                self.close(other, Close::Dead, out);
             }
         }
         self.hold_or_offer(row, contact, out);
@@ -222,7 +224,7 @@ impl Core {
         greeting: Option<Greeting>,
         out: &mut Effects,
     ) -> Result<(), Refusal> {
-        let contact = self.identify(row, key, at, out)?;
+        let contact = self.identify(row, key, Some(at), out)?;
         self.recheck(key, at)?;
         let epoch = greeting.map_or(0, |answer| answer.epoch);
         if epoch > MAX_EPOCH {
@@ -254,37 +256,44 @@ impl Core {
         let mut proven = Addrs::new();
         proven.push(at);
         self.add_addresses(contact, &proven, Source::Proven);
+        self.clear_failures(contact, at);
         self.offer(row, out);
         self.settle(contact, out);
         Ok(())
     }
 
     /// Finds out whom our dial reached: the contact it was for, or, when that was only an address, the identity that
-    /// takes its place.
+    /// takes its place. `at` is where, when that is certain.
     pub(crate) fn identify(
         &mut self,
         row: u32,
         key: PeerKey,
-        at: Addr,
+        at: Option<Addr>,
         out: &mut Effects,
     ) -> Result<u32, Refusal> {
         let old = self.conns.row(row).contact;
         let who = Who { stack: self.conns.row(row).stack, key };
-        if key == self.cfg.me {
+        if let Some(at) = at.filter(|_| key == self.cfg.me) {
             self.detach_address(old, at);
+        }
+        if key == self.cfg.me {
             self.contacts.row_mut(old).flags.doomed = !self.contacts.row(old).who.key.is_identity();
             return Err(Refusal::Myself);
         }
-        self.count_conn(row, false);
-        let conn = self.conns.row_mut(row);
-        (conn.met, conn.remote) = (true, at);
-        self.count_conn(row, true);
+        if let Some(at) = at {
+            self.count_conn(row, false);
+            let conn = self.conns.row_mut(row);
+            (conn.met, conn.remote) = (true, at);
+            self.count_conn(row, true);
+        }
         let expected = self.contacts.row(old).who.key;
         if expected == key {
             return Ok(old);
         }
         if expected.is_identity() {
-            self.detach_address(old, at);
+            if let Some(at) = at {
+                self.detach_address(old, at);
+            }
             self.conns.row_mut(row).fault = Some(Fault::new(Step::Secure, FaultKind::Identity));
             return Err(Refusal::Unknown);
         }
@@ -336,7 +345,8 @@ impl Core {
         let conn = self.conns.row_mut(row);
         conn.retry_after = retry_after;
         conn.fault = Some(Fault::new(Step::Hello, FaultKind::Declined));
-        let at = conn.remote;
+        // A refusal does not say which of several addresses it came from.
+        let at = (conn.legs.len() == 1).then_some(conn.remote);
         if let Some(key) = key
             && let Ok(contact) = self.identify(row, key, at, out)
         {
@@ -399,6 +409,7 @@ impl Core {
         self.set_stage(row, Stage::Up);
         self.arm_liveness(row);
         self.stats.connected += 1;
+        self.net.local_faults = 0;
         if replaces {
             for other in self.conns_of(contact) {
                 if other != row && self.conns.row(other).stage == Stage::Up {

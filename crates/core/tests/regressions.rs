@@ -313,6 +313,23 @@ fn a_peer_without_identity_that_misbehaves_is_banned_by_its_address() {
 }
 
 #[test]
+fn a_ban_and_its_end_are_told_once_for_every_contact_of_the_peer() {
+    let mut rig = Rig::new(|_| ());
+    let (a, b) = (on(StackId::Mesh, 1), on(StackId::Libp2p, 1));
+    let c = on(StackId::Lan, 3);
+    for who in [a, b, c] {
+        told_address(&mut rig, who, at(1));
+    }
+    rig.saw(Fact::Bound { a, b });
+    rig.saw(Fact::Bound { a, b: c });
+    let target = Target::Key(peer(1).key);
+    rig.ask(Command::Ban { target, span: None });
+    assert_eq!(rig.told(), [Told::Banned; 3]);
+    rig.ask(Command::Unban(target));
+    assert_eq!(rig.told(), [Told::Unbanned; 3]);
+}
+
+#[test]
 fn a_connected_peer_is_not_given_up_for_an_older_dial_of_ours() {
     let mut rig = Rig::new(|c| c.rules[0].backoff.max_attempts = 1);
     rig.connect(200);
@@ -326,6 +343,22 @@ fn a_connected_peer_is_not_given_up_for_an_older_dial_of_ours() {
     rig.gone(own, End::Asked);
     assert!(!rig.told().contains(&Told::GaveUp), "{:?}", rig.told());
     assert!(rig.contact(200).expect("known").asked, "the wish stands");
+}
+
+#[test]
+fn an_address_that_answers_is_forgiven_its_failures() {
+    let mut rig = Rig::new(|_| ());
+    let (good, other) = (at(1), at(2));
+    rig.ask(Command::Want { who: peer(1), addrs: addrs(&[good, other]), named: false });
+    let conn = rig.dialled().expect("a dial");
+    rig.saw(Fact::Missed { conn, addr: good, fault: fault(FaultKind::Refused) });
+    rig.saw(Fact::Missed { conn, addr: other, fault: fault(FaultKind::Refused) });
+    rig.fail(conn, FaultKind::Refused);
+    rig.seconds(3);
+    let conn = rig.dialled().expect("a dial");
+    rig.answer(conn, 1);
+    let known = rig.contact(1).expect("known").addrs;
+    assert_eq!((known[0].addr, known[0].failures), (good, 0), "{known:?}");
 }
 
 #[test]
@@ -349,4 +382,42 @@ fn a_handshake_that_misbehaves_is_followed_by_the_slow_return() {
     rig.gone(conn, End::Violation(Violation::Malformed));
     rig.seconds(40);
     assert_eq!(rig.dialled(), None);
+}
+
+#[test]
+fn retrying_a_wanted_peer_leaves_no_wish_behind() {
+    let mut rig = Rig::new(|_| ());
+    rig.want(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.fail(conn, FaultKind::Refused);
+    rig.ask(Command::Retry(peer(1)));
+    let conn = rig.dialled().expect("a dial");
+    rig.ask(Command::Unwant(peer(1)));
+    rig.fail(conn, FaultKind::Refused);
+    rig.seconds(600);
+    assert_eq!(rig.dialled(), None, "wanted no longer");
+}
+
+#[test]
+fn a_replacing_hello_leaves_the_old_link_up_until_the_confirm() {
+    let mut rig = Rig::new(|_| ());
+    let old = rig.up(1);
+    let dial = rig.core.view().conn(old).expect("up").dial;
+    let new = rig.arrive(at(1)).expect("room");
+    let hello = Greeting { epoch: 500, dial: 1, accepted: (1_000, dial), replaces: true };
+    rig.hello(new, 1, hello);
+    assert_eq!(rig.closed(), [], "make before break");
+    rig.saw(Fact::Ready { conn: new });
+    assert_eq!(rig.closed(), [(old, Close::Replaced)]);
+}
+
+#[test]
+fn a_refusal_by_somebody_else_costs_no_address_that_may_be_innocent() {
+    let mut rig = Rig::new(|_| ());
+    rig.ask(Command::Want { who: peer(1), addrs: addrs(&[at(1), at(2)]), named: false });
+    let conn = rig.dialled().expect("a dial");
+    let key = Some(peer(2).key);
+    rig.saw(Fact::Declined { conn, key, retry_after: Duration::ZERO, newer_epoch: 0 });
+    rig.fail(conn, FaultKind::Declined);
+    assert_eq!(rig.contact(1).expect("known").addrs.len(), 2, "nobody said which of the two it was");
 }
