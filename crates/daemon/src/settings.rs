@@ -3,8 +3,8 @@
 
 use crate::exit::{Code, Failure};
 use crate::place::Place;
-use peerkeep::{Override, Settings, SettingsError};
-use std::net::SocketAddr;
+use peerkeep::{DEFAULT_PORT, Override, Settings, SettingsError};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Variables are named `PEERKEEP_<SECTION>_<KEY>`, such as `PEERKEEP_LOG_LEVEL`.
@@ -13,8 +13,9 @@ const PREFIX: &str = "PEERKEEP_";
 /// What the command line says about settings.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Overrides {
-    /// Listen here instead of where the configuration says; port 0 takes a free one. May be repeated
-    #[arg(long, value_name = "IP:PORT")]
+    /// Listen here instead of where the configuration says; without a port on 7330, port 0 takes a free one. May be
+    /// repeated
+    #[arg(long, value_name = "IP[:PORT]", value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
     /// The file with the network secret, which every node of the network has
     #[arg(long, value_name = "FILE")]
@@ -22,6 +23,13 @@ pub struct Overrides {
     /// Any other setting, such as limits.total=100. May be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok((ip, DEFAULT_PORT).into());
+    }
+    text.parse().map_err(|_| "write it as 0.0.0.0:7330 or [::]:7330".into())
 }
 
 /// Reads them all.
@@ -133,6 +141,20 @@ mod tests {
         let settings = load(&place, &overrides).expect("good");
         assert_eq!(settings.listen.addresses, [SocketAddr::from(([127, 0, 0, 9], 0))]);
         assert_eq!(to_json(&settings)["listen"]["addresses"][0], "127.0.0.9:0");
+    }
+
+    #[test]
+    fn a_listen_address_may_leave_out_its_port() {
+        for (text, address) in [
+            ("127.0.0.1", "127.0.0.1:7330"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("::", "[::]:7330"),
+            ("[::1]", "[::1]:7330"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
+            assert_eq!(listen_address(text).map(|address| address.to_string()), Ok(address.into()));
+        }
+        assert!(listen_address("localhost").is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ fn the_exit_codes_of_the_help_are_the_real_ones() {
     run(&["ban"]).expect(2);
     run(&["no-such-command"]).expect(2);
     run(&["demo", "--nodes", "1"]).expect(2);
+    assert_eq!(run(&["--json", "ban"]).expect(2).json()["error"], "usage");
     assert!(run(&["--version"]).expect(0).out.starts_with("peerkeep 0."));
 }
 
