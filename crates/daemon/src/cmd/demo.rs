@@ -27,6 +27,9 @@ pub struct Args {
     /// Only hold them: nothing is killed, paused or banned.
     #[arg(long)]
     no_faults: bool,
+    /// At the end kill one node for good, and count the others' dials once their fast window is over (two minutes).
+    #[arg(long)]
+    one_dead: bool,
     /// Keep the data folders and logs, and say where they are.
     #[arg(long)]
     keep: bool,
@@ -38,6 +41,7 @@ pub fn run(shared: &Shared, args: Args) -> Ended {
         nodes: usize::from(args.nodes),
         hold: Duration::from_secs(args.seconds),
         faults: !args.no_faults,
+        one_dead: args.one_dead,
         keep: args.keep,
         json: shared.json,
     };

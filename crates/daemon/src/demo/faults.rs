@@ -13,6 +13,11 @@ use rustix::process::Signal;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The default of `backoff.fast_window`, and a little more.
+const FAST_WINDOW: Duration = Duration::from_secs(62);
+/// Over how long dials to a dead node are counted.
+const COUNTED: Duration = Duration::from_secs(60);
+
 /// What the faults showed.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -81,6 +86,21 @@ async fn crash(
     }
     watch.close_window(fleet).await;
     Ok(())
+}
+
+/// The first node dies for good. After the fast window of the others, their dials a minute.
+pub async fn leave_dead(fleet: &mut Fleet, watch: &mut Watch, screen: &mut Screen) -> f64 {
+    watch.open_window(fleet).await;
+    screen.phase("node 1 is killed for good");
+    fleet.signal(0, Signal::KILL, "killed");
+    fleet.reap(0).await;
+    screen.phase("waiting until the fast window is over");
+    watch.hold_until(fleet, screen, Instant::now() + FAST_WINDOW).await;
+    screen.phase("counting the dials to a dead node");
+    let before = watch.total_dials();
+    watch.hold_until(fleet, screen, Instant::now() + COUNTED).await;
+    let dials = watch.total_dials().saturating_sub(before);
+    dials as f64 * 60.0 / COUNTED.as_secs_f64()
 }
 
 /// A node stands still and goes on, as a laptop that sleeps.

@@ -32,6 +32,9 @@ pub struct Figures {
     pub handshake_failures: u64,
     /// Dials over all nodes while nothing was wrong.
     pub dials_per_minute_steady: f64,
+    /// The same with one node dead for longer than the fast window, when that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dials_per_minute_one_dead: Option<f64>,
     /// From the dial to the agreement, 99th percentile, in milliseconds.
     pub establish_p99_ms: Option<u64>,
     /// How many connections that is over.
@@ -63,6 +66,7 @@ impl Figures {
             duplicate_connections: watch.duplicates(),
             handshake_failures: watch.handshake_failures,
             dials_per_minute_steady: watch.dials_per_minute().unwrap_or(0.0),
+            dials_per_minute_one_dead: None,
             establish_p99_ms: percentile_99(&watch.established_ms),
             established: watch.established_ms.len(),
             heal_after_kill_ms: None,
@@ -95,6 +99,14 @@ impl Figures {
                 let line = out::clean(first);
                 self.miss(format!("node {} logged an error: {line}", index + 1));
             }
+        }
+    }
+
+    /// Takes the dials a minute of the others while one node is dead.
+    pub fn take_dead(&mut self, dials_per_minute: f64) {
+        self.dials_per_minute_one_dead = Some(dials_per_minute);
+        if dials_per_minute >= MAX_DIALS_PER_MINUTE {
+            self.miss(format!("{dials_per_minute:.1} dials a minute with one node dead"));
         }
     }
 
@@ -161,6 +173,13 @@ impl Figures {
                 "connected again after a kill, from listening".into(),
                 ms(self.heal_after_kill_ms),
                 format!("{MAX_HEAL_MS} ms at most"),
+            ]);
+        }
+        if let Some(dials) = self.dials_per_minute_one_dead {
+            rows.push([
+                "dials a minute with one node dead".into(),
+                format!("{dials:.1}"),
+                format!("below {MAX_DIALS_PER_MINUTE:.0}"),
             ]);
         }
         rows.push([

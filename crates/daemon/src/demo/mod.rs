@@ -29,6 +29,8 @@ pub struct Plan {
     pub hold: Duration,
     /// Whether to make faults.
     pub faults: bool,
+    /// Whether to leave one node dead at the end and count dials.
+    pub one_dead: bool,
     /// Whether to keep folders and logs.
     pub keep: bool,
     /// Whether to print for programs only.
@@ -99,6 +101,9 @@ async fn perform(plan: &Plan, fleet: &mut Fleet) -> Result<Figures, Failure> {
         figures.miss("not everybody is connected at the end");
     }
     figures.take(notes);
+    if plan.one_dead {
+        figures.take_dead(faults::leave_dead(fleet, &mut watch, &mut screen).await);
+    }
     screen.phase("stopping");
     watch.stop();
     fleet.stop_all(&mut figures).await;

@@ -148,6 +148,11 @@ impl Watch {
         self.announced_twice + self.surplus
     }
 
+    /// Dials of all running nodes since they started.
+    pub fn total_dials(&self) -> u64 {
+        self.latest.iter().flatten().map(|status| status.totals.dials).sum()
+    }
+
     /// Dials a minute over all nodes, in the time without faults; nothing when there was none.
     pub fn dials_per_minute(&self) -> Option<f64> {
         let seconds = self.steady.as_secs_f64();
