@@ -222,6 +222,10 @@ pub enum Fact {
         conn: ConnRef,
         /// Who it proved to be, if that was proven.
         key: Option<PeerKey>,
+        /// The address that refused us.
+        at: Addr,
+        /// Their reason in the stack's numbers; becomes the fault's detail.
+        code: u32,
         /// Do not come back before; zero when they did not say.
         retry_after: Duration,
         /// They hold an epoch of ours for newer than the one we sent: this one; 0 when that was not the reason.

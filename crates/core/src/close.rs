@@ -106,8 +106,7 @@ impl Core {
             Standing::GaveUp | Standing::Queued(_) => {}
             Standing::Waiting if self.wheel.due(Owner::Contact(row)).is_some() => {}
             _ if contact.is_desired() || contact.flags.filling => {
-                // Outcome and parking are the same thing here.
-                let _parked = self.pursue(row, out);
+                self.pursue(row, out);
             }
             Standing::Idle => self.relist(row),
             _ => self.set_standing(row, Standing::Idle),
@@ -174,11 +173,7 @@ impl Core {
             // The rule, an operator or a limit of ours ended it: nobody failed.
             (
                 Some(
-                    Close::Duplicate
-                    | Close::Requested
-                    | Close::Resources
-                    | Close::Shutdown
-                    | Close::Banned,
+                    Close::Duplicate | Close::Requested | Close::Resources | Close::Shutdown | Close::Banned,
                 ),
                 _,
             ) => return,

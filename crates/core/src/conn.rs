@@ -3,8 +3,8 @@
 use crate::Addrs;
 use crate::slab::NONE;
 use crate::{
-    Addr, AddrKind, Close, ConnRef, ContactRef, Fault, Greeting, Limit, PeerKey, Report, StackId, Subnet, Time,
-    Who,
+    Addr, AddrKind, Close, ConnRef, ContactRef, Fault, Greeting, Limit, PeerKey, Report, StackId, Subnet,
+    Time, Who,
 };
 use arrayvec::ArrayVec;
 use core::time::Duration;

@@ -98,8 +98,26 @@ impl Core {
         }
     }
 
-    /// Tries to make progress on a contact somebody wants; when it cannot, it is left where the reason for that ends.
-    pub(crate) fn pursue(&mut self, row: u32, out: &mut Effects) -> Result<(), Refusal> {
+    /// Tries to make progress on a contact by itself; what was asked for and has become hopeless is given up.
+    pub(crate) fn pursue(&mut self, row: u32, out: &mut Effects) {
+        if let Err(why) = self.try_connect(row, out) {
+            self.give_up_if_hopeless(row, why, out);
+        }
+    }
+
+    fn give_up_if_hopeless(&mut self, row: u32, why: Refusal, out: &mut Effects) {
+        let flags = &mut self.contacts.row_mut(row).flags;
+        let hopeless = matches!(why, Refusal::Banned { .. } | Refusal::NoAddress);
+        if hopeless && flags.asked && !flags.wanted {
+            flags.asked = false;
+            self.set_standing(row, Standing::GaveUp);
+            self.tell(row, NONE, Told::GaveUp, out);
+        }
+    }
+
+    /// The same for a command, which answers with the outcome: a contact that cannot be dialled is left where the
+    /// reason for that ends.
+    pub(crate) fn try_connect(&mut self, row: u32, out: &mut Effects) -> Result<(), Refusal> {
         self.give_turn(row);
         match self.can_connect(row) {
             Ok(may) => {
@@ -179,6 +197,7 @@ impl Core {
                 Err(why) => {
                     self.unlist(row);
                     self.park(row, why);
+                    self.give_up_if_hopeless(row, why, out);
                 }
             }
         }

@@ -9,8 +9,8 @@ use crate::slab::Slab;
 use crate::state::{Core, Counts, Stats, Sweep, Weather};
 use crate::wheel::{Owner, Wheel};
 use crate::{
-    Action, Answer, Change, Command, CommandId, Config, ConfigError, Effect, Effects, Fact, Limit, Refusal,
-    Time,
+    Action, Answer, Change, Command, CommandId, Config, ConfigError, Effect, Effects, Fact, Fault, FaultKind,
+    Limit, Refusal, Step, Time,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -173,8 +173,11 @@ impl Core {
             Fact::Resolved { addrs, .. } => self.handle_resolved(row, addrs, out),
             Fact::Missed { addr, fault, .. } => self.handle_missed(row, *addr, *fault),
             Fact::Met { key, at, greeting, .. } => self.handle_met(row, *key, *at, *greeting, out),
-            Fact::Declined { key, retry_after, newer_epoch, .. } => {
-                self.handle_declined(row, *key, *retry_after, *newer_epoch, out);
+            Fact::Declined { key, at, code, retry_after, newer_epoch, .. } => {
+                let fault = Fault { step: Step::Hello, kind: FaultKind::Declined, detail: *code };
+                if self.note_declined(row, fault, *retry_after, *newer_epoch) {
+                    self.handle_declined(row, *key, *at, out);
+                }
             }
             Fact::Ready { .. } => self.handle_ready(row, out),
             Fact::Routed { .. } => {

@@ -126,7 +126,7 @@ impl Core {
     }
 
     fn begin(&mut self, row: u32, out: &mut Effects) -> Result<Answer, Refusal> {
-        match self.pursue(row, out) {
+        match self.try_connect(row, out) {
             Ok(()) => Ok(Answer::Begun(self.contact_ref(row))),
             Err(
                 why @ (Refusal::TheirTurn { .. }
@@ -214,7 +214,7 @@ impl Core {
         }
         let contact = self.contacts.row(row);
         if contact.standing == Standing::Idle && contact.flags.wanted && !self.has_live_conn(row) {
-            let _parked = self.pursue(row, out);
+            self.pursue(row, out);
         }
         self.relist(row);
     }
@@ -283,7 +283,7 @@ impl Core {
             Standing::Waiting | Standing::Queued(_) | Standing::Idle => {
                 let (stack, desired) = (contact.who.stack, contact.is_desired());
                 if desired || (contact.flags.filling && !self.is_target_met(stack)) {
-                    let _parked = self.pursue(row, out);
+                    self.pursue(row, out);
                 } else {
                     self.set_standing(row, Standing::Idle);
                 }
@@ -317,7 +317,7 @@ impl Core {
                 let Some(row) = self.candidates[stack.index()].front(&mut self.contacts) else { break };
                 self.work += 1;
                 self.contacts.row_mut(row).flags.filling = true;
-                let _parked = self.pursue(row, out);
+                self.pursue(row, out);
             }
         }
     }

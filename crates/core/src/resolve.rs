@@ -224,7 +224,7 @@ impl Core {
         greeting: Option<Greeting>,
         out: &mut Effects,
     ) -> Result<(), Refusal> {
-        let contact = self.identify(row, key, Some(at), out)?;
+        let contact = self.identify(row, key, at, out)?;
         self.recheck(key, at)?;
         let epoch = greeting.map_or(0, |answer| answer.epoch);
         if epoch > MAX_EPOCH {
@@ -268,32 +268,26 @@ impl Core {
         &mut self,
         row: u32,
         key: PeerKey,
-        at: Option<Addr>,
+        at: Addr,
         out: &mut Effects,
     ) -> Result<u32, Refusal> {
         let old = self.conns.row(row).contact;
         let who = Who { stack: self.conns.row(row).stack, key };
-        if let Some(at) = at.filter(|_| key == self.cfg.me) {
-            self.detach_address(old, at);
-        }
         if key == self.cfg.me {
+            self.detach_address(old, at);
             self.contacts.row_mut(old).flags.doomed = !self.contacts.row(old).who.key.is_identity();
             return Err(Refusal::Myself);
         }
-        if let Some(at) = at {
-            self.count_conn(row, false);
-            let conn = self.conns.row_mut(row);
-            (conn.met, conn.remote) = (true, at);
-            self.count_conn(row, true);
-        }
+        self.count_conn(row, false);
+        let conn = self.conns.row_mut(row);
+        (conn.met, conn.remote) = (true, at);
+        self.count_conn(row, true);
         let expected = self.contacts.row(old).who.key;
         if expected == key {
             return Ok(old);
         }
         if expected.is_identity() {
-            if let Some(at) = at {
-                self.detach_address(old, at);
-            }
+            self.detach_address(old, at);
             self.conns.row_mut(row).fault = Some(Fault::new(Step::Secure, FaultKind::Identity));
             return Err(Refusal::Unknown);
         }
@@ -323,30 +317,31 @@ impl Core {
         Ok(new)
     }
 
-    /// They refused us. An epoch of ours that they hold for newer makes us take the next one above it.
-    pub(crate) fn handle_declined(
+    /// They refused us. An epoch of ours that they hold for newer makes us take the next one above it. Whether this
+    /// is still about an attempt.
+    pub(crate) fn note_declined(
         &mut self,
         row: u32,
-        key: Option<PeerKey>,
+        fault: Fault,
         retry_after: Duration,
         newer_epoch: u64,
-        out: &mut Effects,
-    ) {
-        if self.conns.row(row).stage != Stage::Dialing {
+    ) -> bool {
+        let conn = self.conns.row_mut(row);
+        if conn.stage != Stage::Dialing {
             self.stats.late_facts += 1;
-            return;
+            return false;
         }
-        if newer_epoch >= self.cfg.epoch
-            && newer_epoch - self.cfg.epoch < EPOCH_REACH
-            && newer_epoch < MAX_EPOCH
-        {
+        conn.retry_after = retry_after;
+        conn.fault = Some(fault);
+        let mine = self.cfg.epoch;
+        if newer_epoch >= mine && newer_epoch - mine < EPOCH_REACH && newer_epoch < MAX_EPOCH {
             self.cfg.epoch = newer_epoch + 1;
         }
-        let conn = self.conns.row_mut(row);
-        conn.retry_after = retry_after;
-        conn.fault = Some(Fault::new(Step::Hello, FaultKind::Declined));
-        // A refusal does not say which of several addresses it came from.
-        let at = (conn.legs.len() == 1).then_some(conn.remote);
+        true
+    }
+
+    /// Who refused us is known now: the next attempt carries the numbers that belong to it.
+    pub(crate) fn handle_declined(&mut self, row: u32, key: Option<PeerKey>, at: Addr, out: &mut Effects) {
         if let Some(key) = key
             && let Ok(contact) = self.identify(row, key, at, out)
         {

@@ -9,8 +9,8 @@ use crate::list::{Line, Queue};
 use crate::slab::{NONE, Slab};
 use crate::wheel::{Owner, Wheel};
 use crate::{
-    Addr, Addrs, Close, Config, ConnRef, ContactRef, Direction, Effect, Effects, End, MAX_ADDRS, STACKS, Source,
-    StackId, Stage, Subnet, Time, Told, Who,
+    Addr, Addrs, Close, Config, ConnRef, ContactRef, Direction, Effect, Effects, End, MAX_ADDRS, STACKS,
+    Source, StackId, Stage, Subnet, Time, Told, Who,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -304,10 +304,24 @@ fn fault_h15_epochs_beyond_sense_lock_nobody_out() {
     rig.connect(2);
     let dial = rig.dialled().expect("a dial");
     for newer_epoch in [u64::MAX, MAX_EPOCH, 1 << 40] {
-        rig.saw(Fact::Declined { conn: dial, key: None, retry_after: Duration::ZERO, newer_epoch });
+        rig.saw(Fact::Declined {
+            conn: dial,
+            key: None,
+            at: at(2),
+            code: 0,
+            retry_after: Duration::ZERO,
+            newer_epoch,
+        });
         assert_eq!(rig.core.view().epoch(), 1_000);
     }
-    rig.saw(Fact::Declined { conn: dial, key: None, retry_after: Duration::ZERO, newer_epoch: 5_000 });
+    rig.saw(Fact::Declined {
+        conn: dial,
+        key: None,
+        at: at(2),
+        code: 0,
+        retry_after: Duration::ZERO,
+        newer_epoch: 5_000,
+    });
     assert_eq!(rig.core.view().epoch(), 5_001);
 }
 

@@ -46,7 +46,11 @@ impl Chaos {
     }
 
     fn who(&mut self) -> Who {
-        peer(95 + (self.rng.next() % 14) as u8)
+        let mut who = peer(95 + (self.rng.next() % 14) as u8);
+        if self.rng.chance(25) {
+            who.stack = [StackId::Libp2p, StackId::Bitcoin, StackId::Lan][self.rng.below(3)];
+        }
+        who
     }
 
     fn addrs(&mut self) -> Addrs {
@@ -124,7 +128,7 @@ impl Chaos {
             0 | 1 => {
                 self.tickets += 1;
                 let remote = addr(&format!("10.1.{}.1:{}", self.rng.next() % 6, self.rng.next() % 9));
-                Fact::Arrived { ticket: Ticket(self.tickets), stack: StackId::Mesh, remote }
+                Fact::Arrived { ticket: Ticket(self.tickets), stack: self.who().stack, remote }
             }
             2..=4 => {
                 let expected = self.rig.core.view().dial(conn).and_then(|dial| dial.expect);
@@ -141,7 +145,14 @@ impl Chaos {
             9 => Fact::Violated { conn, what: Violation::TooMuch },
             10 => {
                 let newer_epoch = self.rng.next() % 2_000;
-                Fact::Declined { conn, key: Some(key), retry_after: Duration::from_secs(3), newer_epoch }
+                Fact::Declined {
+                    conn,
+                    key: Some(key),
+                    at: at(1),
+                    code: 4,
+                    retry_after: Duration::from_secs(3),
+                    newer_epoch,
+                }
             }
             11 => Fact::Resolved { conn, addrs: self.addrs() },
             12 => Fact::Learned { who: self.who(), addrs: self.addrs(), source: Source::Gossip },
@@ -213,8 +224,45 @@ impl Chaos {
         }
     }
 
+    /// Nobody who is desired is left where nothing will ever happen, and what could happen at once has happened.
+    fn check_progress(&self) {
+        let view = self.rig.core.view();
+        for contact in view.contacts().filter(|c| (c.wanted || c.asked) && !c.forgotten) {
+            let why = view.why(contact.contact);
+            let stuck = match contact.standing {
+                Standing::Idle => {
+                    !matches!(why, Why::Refused(Refusal::Banned { .. } | Refusal::NoAddress))
+                        || matches!(why, Why::Refused(Refusal::Banned { .. }))
+                            && self.rig.core.next_wake().is_none()
+                }
+                Standing::GaveUp => true,
+                Standing::Dialing => false,
+                // Freed by others' conns, of which nobody tells it: it looks again by itself.
+                Standing::Queued(
+                    Limit::PerIp | Limit::PerSubnet | Limit::PerPeer | Limit::DestinationRate,
+                ) => self.rig.core.next_wake().is_none(),
+                // Timers are rounded up to their tick.
+                _ => {
+                    let soon = self.rig.now + Duration::from_micros(1_100);
+                    why == Why::Due && self.rig.core.next_wake().is_none_or(|at| at > soon)
+                }
+            };
+            assert!(!stuck, "{contact:?} is stuck: {why:?}");
+        }
+    }
+
     /// Every socket ends; nothing may be left behind.
     fn end(&mut self) {
+        self.rig.step(Action::Network(Change::Online));
+        // Longer than a ban is looked at again; nobody answers any more.
+        for _ in 0..70 {
+            self.rig.seconds(1);
+            let left: Vec<ConnRef> = self.rig.core.view().conns().map(|conn| conn.conn).collect();
+            for conn in left {
+                self.rig.gone(conn, End::Fault(fault(FaultKind::Refused)));
+            }
+        }
+        self.check_progress();
         self.rig.ask(Command::Shutdown);
         for _ in 0..50 {
             self.rig.seconds(1);

@@ -412,12 +412,46 @@ fn a_replacing_hello_leaves_the_old_link_up_until_the_confirm() {
 }
 
 #[test]
-fn a_refusal_by_somebody_else_costs_no_address_that_may_be_innocent() {
+fn a_refusal_by_somebody_else_costs_the_address_it_came_from_and_no_other() {
     let mut rig = Rig::new(|_| ());
     rig.ask(Command::Want { who: peer(1), addrs: addrs(&[at(1), at(2)]), named: false });
     let conn = rig.dialled().expect("a dial");
     let key = Some(peer(2).key);
-    rig.saw(Fact::Declined { conn, key, retry_after: Duration::ZERO, newer_epoch: 0 });
+    rig.saw(Fact::Declined { conn, key, at: at(2), code: 0, retry_after: Duration::ZERO, newer_epoch: 0 });
     rig.fail(conn, FaultKind::Declined);
-    assert_eq!(rig.contact(1).expect("known").addrs.len(), 2, "nobody said which of the two it was");
+    let known = rig.contact(1).expect("known").addrs;
+    assert_eq!(known.iter().map(|known| known.addr).collect::<Vec<_>>(), [at(1)]);
+}
+
+#[test]
+fn what_was_asked_for_and_became_hopeless_is_given_up_and_said_so() {
+    let mut rig = Rig::new(|_| ());
+    let conn = rig.up(1);
+    let target = Target::Subnet(Subnet::host(at(1).ip));
+    rig.ask(Command::Ban { target, span: Some(Duration::from_secs(10)) });
+    rig.gone(conn, End::Asked);
+    rig.seconds(20);
+    assert!(!rig.contact(1).expect("known").asked, "nobody is left wanting what nothing will bring");
+
+    let mut rig = Rig::new(|_| ());
+    rig.connect(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.saw(Fact::Met { conn, key: peer(2).key, at: at(1), greeting: greeting() });
+    rig.gone(conn, End::Asked);
+    rig.seconds(600);
+    assert!(!rig.contact(1).expect("known").asked);
+    assert_eq!(rig.standing(1), Standing::GaveUp);
+    assert!(matches!(rig.connect(1), Answer::Begun(_) | Answer::Queued(_)), "a new address revives it");
+}
+
+#[test]
+fn who_waits_for_a_backoff_and_is_banned_by_subnet_is_given_up() {
+    let mut rig = Rig::new(|_| ());
+    rig.connect(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.fail(conn, FaultKind::Refused);
+    let target = Target::Subnet(Subnet::host(at(1).ip));
+    rig.ask(Command::Ban { target, span: Some(Duration::from_secs(10)) });
+    let told = rig.seconds(5).iter().any(|e| matches!(e, Effect::Tell { what: Told::GaveUp, .. }));
+    assert!(told, "whoever waits for the outcome hears it");
 }

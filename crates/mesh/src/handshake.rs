@@ -347,6 +347,7 @@ fn declined(peer: PeerKey, refusal: wire::Refusal) -> Failure {
     let known = Reason::from_code(refusal.reason);
     let reason = if refusal.text.is_empty() { known.text().to_owned() } else { printable(&refusal.text) };
     let error = MeetError::Declined {
+        code: refusal.reason,
         key: Some(peer),
         reason,
         retry_after: Duration::from_millis(refusal.retry_after_ms.min(MAX_RETRY_AFTER_MS)),

@@ -183,10 +183,17 @@ impl<S: Stack> Attendant<S> {
     /// than a link's, is freed with this one.
     async fn greet(self: Rc<Self>, mut guard: Guard<S>, io: Io, terms: Terms) {
         let deadline = self.around.clock.instant(guard.deadline);
+        let (role, at) = (terms.role, terms.remote);
         match timeout_at(deadline, self.agree(&guard, io, terms)).await {
-            Ok(Ok((key, link))) => self.go_live(guard, key, link),
-            Ok(Err(error)) => self.handshake_failed(&mut guard, error),
+            Ok(Ok((key, link))) => return self.go_live(guard, key, link),
+            Ok(Err(error)) => self.handshake_failed(&mut guard, at, error),
             Err(_elapsed) => guard.end_by_timeout(),
+        }
+        // The core tries this address later next time, and forgets it when somebody else answers there.
+        if let (Role::Dialler, Some(End::Fault(fault))) = (role, guard.end)
+            && fault.kind != FaultKind::Declined
+        {
+            self.around.facts.saw(Fact::Missed { conn: guard.conn(), addr: at, fault });
         }
     }
 
@@ -210,15 +217,15 @@ impl<S: Stack> Attendant<S> {
         Ok((key, link))
     }
 
-    fn handshake_failed(&self, guard: &mut Guard<S>, error: MeetError) {
+    fn handshake_failed(&self, guard: &mut Guard<S>, at: Addr, error: MeetError) {
         let conn = guard.conn();
         match error {
             MeetError::Fault(fault) => guard.end(End::Fault(fault)),
             MeetError::Violation(what) => guard.end(End::Violation(what)),
-            MeetError::Declined { key, reason, retry_after, newer_epoch } => {
+            MeetError::Declined { key, code, reason, retry_after, newer_epoch } => {
                 let reason = reason.escape_debug();
                 tracing::info!(%conn, %reason, ?retry_after, "they refused us");
-                self.around.facts.saw(Fact::Declined { conn, key, retry_after, newer_epoch });
+                self.around.facts.saw(Fact::Declined { conn, key, at, code, retry_after, newer_epoch });
                 guard.end(End::Fault(Fault::new(Step::Hello, FaultKind::Declined)));
             }
         }

@@ -146,6 +146,8 @@ pub enum MeetError {
     Declined {
         /// Who it proved to be, if proven.
         key: Option<PeerKey>,
+        /// Their reason in the stack's numbers.
+        code: u32,
         /// Their reason, printable, bounded, escaped.
         reason: String,
         /// Do not come back before; zero when they did not say.

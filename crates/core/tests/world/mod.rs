@@ -319,7 +319,14 @@ impl World {
                     }
                     Msg::Refusal { newer } => {
                         let key = Some(self.nodes[self.wires[wire].nodes[1 - side]].key);
-                        Fact::Declined { conn, key, retry_after: Duration::ZERO, newer_epoch: newer }
+                        Fact::Declined {
+                            conn,
+                            key,
+                            at: remote,
+                            code: 0,
+                            retry_after: Duration::ZERO,
+                            newer_epoch: newer,
+                        }
                     }
                     Msg::Confirm => Fact::Ready { conn },
                     Msg::Ping => {

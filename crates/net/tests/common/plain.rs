@@ -134,6 +134,7 @@ impl Stack for Plain {
             (Role::Dialler, ANSWER) | (Role::Acceptor, HELLO) => parse(&body)?,
             (Role::Dialler, REFUSAL) => {
                 return Err(MeetError::Declined {
+                    code: 0,
                     key: None,
                     reason: String::from_utf8_lossy(&body).into_owned(),
                     retry_after: Duration::ZERO,
