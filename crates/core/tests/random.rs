@@ -254,8 +254,8 @@ impl Chaos {
     /// Every socket ends; nothing may be left behind.
     fn end(&mut self) {
         self.rig.step(Action::Network(Change::Online));
-        // Longer than a ban is looked at again; nobody answers any more.
-        for _ in 0..70 {
+        // Until every ban is over and was looked at again; nobody answers any more.
+        for _ in 0..170 {
             self.rig.seconds(1);
             let left: Vec<ConnRef> = self.rig.core.view().conns().map(|conn| conn.conn).collect();
             for conn in left {
