@@ -6,9 +6,9 @@ use crate::conn::Conn;
 use crate::contact::{Contact, Overflow};
 use crate::digest::Digest;
 use crate::list::Queue;
-use crate::slab::{NONE, Slab};
+use crate::slab::Slab;
 use crate::state::{Core, Counts, DialMark, PerIp, PerSubnet, Stats, Sweep, Weather};
-use crate::wheel::Wheel;
+use crate::wheel::{Owner, Wheel};
 use crate::{Config, STACKS, Target, Time};
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
@@ -158,6 +158,14 @@ impl Core {
         if !doomed_ok || !ended_ok {
             return Err(LoadError::Broken("rows about to be forgotten"));
         }
+        let lives = |owner| match owner {
+            Owner::Contact(row) => core.contacts.live(row).is_some(),
+            Owner::Conn(row) => core.conns.live(row).is_some(),
+            Owner::Ban(row) => core.bans.rows.live(row).is_some_and(|ban| !ban.over),
+        };
+        if !core.wheel.armed().all(lives) {
+            return Err(LoadError::Broken("a timer of nobody"));
+        }
         core.rebuild_indexes();
         Ok(core)
     }
@@ -194,6 +202,6 @@ impl Core {
     }
 
     pub(crate) fn is_row(&self, row: u32) -> bool {
-        row == NONE || self.contacts.live(row).is_some()
+        self.contacts.live(row).is_some()
     }
 }

@@ -237,6 +237,15 @@ impl Wheel {
         }
     }
 
+    /// Everybody who has a timer. O(n): for data that came from outside.
+    pub fn armed(&self) -> impl Iterator<Item = Owner> + '_ {
+        self.lists.iter().flat_map(|list| {
+            let first = (list.head != NONE).then_some(list.head);
+            core::iter::successors(first, |code| Some(self.peek(*code).next).filter(|next| *next != NONE))
+                .map(owner)
+        })
+    }
+
     /// Whether lists and nodes agree: for data that came from outside.
     pub fn is_sound(&self) -> bool {
         if self.lists.len() != LEVELS * SLOTS {

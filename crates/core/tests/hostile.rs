@@ -1,0 +1,86 @@
+//! Checkpoints from outside: whatever the bytes say, loading refuses them or gives a core that goes on without a panic.
+
+mod rig;
+
+use peerkeep_core::*;
+use rig::{Rig, addrs, at, fault, peer};
+use std::time::Duration;
+
+fn busy() -> Rig {
+    let mut rig = Rig::new(|c| {
+        c.rules[0].target = 2;
+        c.limits.outbound = 3;
+        c.limits.contacts = 20;
+    });
+    rig.want(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.answer(conn, 1);
+    rig.want(2);
+    rig.connect(3);
+    rig.want(4);
+    rig.inbound(5, 1).expect("room");
+    rig.arrive(at(6)).expect("room");
+    for n in 7..9 {
+        rig.saw(Fact::Learned { who: peer(n), addrs: addrs(&[at(n)]), source: Source::Told });
+    }
+    rig.ask(Command::Ban { target: Target::Key(peer(9).key), span: Some(Duration::from_secs(9)) });
+    rig.saw(Fact::Bound { a: peer(7), b: peer(8) });
+    rig
+}
+
+/// Goes on with it for a while; nothing may panic.
+fn live_on(mut core: Core) {
+    let mut out = Effects::new();
+    let mut now = core.view().now();
+    for round in 0..40_u32 {
+        out.clear();
+        let action = match round % 4 {
+            0 => {
+                let who = peer((round % 10) as u8);
+                let addrs = addrs(&[at(1)]);
+                Action::Do(CommandId(round), Command::Connect { who, addrs, named: false })
+            }
+            1 => match core.view().conns().next() {
+                Some(conn) => {
+                    Action::Saw(Fact::Gone { conn: conn.conn, end: End::Fault(fault(FaultKind::Reset)) })
+                }
+                None => Action::Wake,
+            },
+            2 => Action::Saw(Fact::Learned { who: peer(40), addrs: addrs(&[at(3)]), source: Source::Gossip }),
+            _ => Action::Wake,
+        };
+        core.step(now, &action, &mut out);
+        now = now + Duration::from_secs(7);
+    }
+}
+
+#[test]
+fn fault_k8_a_checkpoint_with_any_number_bent_is_refused_or_harmless() {
+    let rig = busy();
+    let mut good = Vec::new();
+    rig.core.save(&mut good);
+    let bent: [&[u8]; 2] = [&[0xff, 0xff, 0xff, 0xff, 0x0f], &[1]];
+    let (mut loaded, mut bad) = (0, Vec::new());
+    // Configuration, contacts, conns and bans lie at the front; most of the rest is an empty wheel.
+    let body = good.len().min(2_000);
+    for at in 4..body {
+        for piece in bent {
+            let mut bytes = good[..at].to_vec();
+            bytes.extend_from_slice(piece);
+            bytes.extend_from_slice(&good[at + 1..]);
+            let outcome = std::panic::catch_unwind(|| match Core::load(&bytes) {
+                Ok(core) => {
+                    live_on(core);
+                    1
+                }
+                Err(_) => 0,
+            });
+            match outcome {
+                Ok(n) => loaded += n,
+                Err(_) => bad.push((at, piece)),
+            }
+        }
+    }
+    assert!(loaded > 100, "{loaded} of {body}");
+    assert!(bad.is_empty(), "{} panics: {:?}", bad.len(), &bad[..bad.len().min(20)]);
+}
