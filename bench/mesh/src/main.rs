@@ -4,7 +4,9 @@
 mod child;
 mod contender;
 mod floor;
+mod lean;
 mod measure;
+mod ours;
 mod report;
 mod swarm;
 
@@ -54,6 +56,10 @@ pub struct Args {
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Name {
+    /// The mesh: whole nodes that keep nothing on disk.
+    Ours,
+    /// The mesh: whole nodes with store and journal.
+    OursOnDisk,
     /// TLS, hello bytes and Yamux without a manager.
     Floor,
     /// libp2p's swarm.
@@ -64,6 +70,8 @@ impl Name {
     /// As the command line and the JSON spell it.
     pub fn word(self) -> &'static str {
         match self {
+            Name::Ours => "ours",
+            Name::OursOnDisk => "ours-on-disk",
             Name::Floor => "floor",
             Name::Swarm => "swarm",
         }
@@ -87,6 +95,8 @@ fn play(args: &Args, role: Role) -> Result<()> {
     };
     runtime.block_on(async {
         match args.contender {
+            Name::Ours => child::run::<ours::Ours>(role, &args.address, args.slots).await,
+            Name::OursOnDisk => child::run::<ours::OursOnDisk>(role, &args.address, args.slots).await,
             Name::Floor => child::run::<floor::Floor>(role, &args.address, args.slots).await,
             Name::Swarm => child::run::<swarm::Rival>(role, &args.address, args.slots).await,
         }

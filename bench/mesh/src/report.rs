@@ -33,7 +33,7 @@ pub fn method(args: &Args) -> String {
 pub fn json(args: &Args, figures: &[(Name, Figures)]) -> Result<String> {
     let mut whole = Map::new();
     for (name, figures) in figures {
-        whole.insert(name.word().to_owned(), serde_json::to_value(figures)?);
+        whole.insert(name.word().replace('-', "_"), serde_json::to_value(figures)?);
     }
     whole.insert("handshakes".to_owned(), json!(args.handshakes));
     whole.insert("idle_connections".to_owned(), json!(args.idle));
@@ -53,12 +53,12 @@ pub fn table(args: &Args, figures: &[(Name, Figures)]) -> String {
     ];
     let mut text = format!("{:<50}", "");
     for (name, _) in figures {
-        text.push_str(&format!("{:>10}", name.word()));
+        text.push_str(&format!("{:>13}", name.word()));
     }
     for (label, pick) in rows {
         text.push_str(&format!("\n{label:<50}"));
         for (_, figures) in figures {
-            text.push_str(&format!("{:>10}", short(pick(figures))));
+            text.push_str(&format!("{:>13}", short(pick(figures))));
         }
     }
     format!("{text}\n\nMethod. {}", method(args))
