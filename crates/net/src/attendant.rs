@@ -224,7 +224,8 @@ impl<S: Stack> Attendant<S> {
             MeetError::Violation(what) => guard.end(End::Violation(what)),
             MeetError::Declined { key, code, reason, retry_after, newer_epoch } => {
                 let reason = reason.escape_debug();
-                tracing::info!(%conn, %reason, ?retry_after, "they refused us");
+                // The library tells people; their own words are for whoever looks closer.
+                tracing::debug!(%conn, %reason, ?retry_after, "they refused us");
                 self.around.facts.saw(Fact::Declined { conn, key, at, code, retry_after, newer_epoch });
                 guard.end(End::Fault(Fault::new(Step::Hello, FaultKind::Declined)));
             }

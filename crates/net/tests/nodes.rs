@@ -5,7 +5,8 @@ mod common;
 
 use common::{LONG, addrs, blackhole, config, key, node, refusing, start, who};
 use peerkeep_core::{
-    Action, Addrs, Answer, Close, Command, Effects, FaultKind, Refusal, Standing, Target, Told, journal,
+    Action, Addrs, Answer, Close, Command, Effects, Fact, FaultKind, PeerKey, Refusal, Source, Standing,
+    Target, Told, journal,
 };
 use peerkeep_net::{Outcome, OwnerError, Stopped, Until};
 use std::time::Duration;
@@ -153,6 +154,36 @@ async fn fault_i5_a_ban_from_the_store_holds_for_the_first_arrival() {
     );
     assert!(b.directory.is_empty());
     assert_eq!(b.owner.counters().ready.read(), 0);
+}
+
+/// More than the owner steps in one go, the ban last: what came in before has to wait for all of it.
+#[tokio::test]
+async fn fault_i5_everything_stored_is_loaded_before_anybody_is_served() {
+    const STORED: u16 = 700;
+    let stranger = |number: u16| {
+        let mut bytes = [9; 32];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        peerkeep_core::Who::mesh(PeerKey::ed25519(bytes))
+    };
+    let learn = |who| Action::Saw(Fact::Learned { who, addrs: Addrs::new(), source: Source::Stored });
+    let mut first: Vec<Action> = (0..STORED).map(|number| learn(stranger(number))).collect();
+    let ban = Command::Ban { target: Target::Key(key(1)), span: None };
+    first.push(Action::Do(peerkeep_core::CommandId(0), ban));
+    let b = start(config(2), None, first).await;
+    // The owner's task has not had its first turn yet: this fact and this question wait for it.
+    b.owner.facts().saw(Fact::Learned { who: who(1), addrs: Addrs::new(), source: Source::Gossip });
+    let seen = b
+        .owner
+        .ask(|view, _| (view.contacts().count(), view.bans().count(), view.find(&who(1)).is_some()))
+        .await
+        .expect("the owner runs");
+    assert_eq!(seen, (usize::from(STORED), 1, false), "all are known, and the banned one is not");
+    let a = node(1).await;
+    let outcome = a.connect(b.who(), &[b.addr]).await;
+    assert!(
+        matches!(outcome, Outcome::Failed(Some(fault)) if fault.kind == FaultKind::Declined),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]
