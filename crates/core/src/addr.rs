@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
@@ -132,12 +133,20 @@ impl fmt::Display for Addr {
 }
 
 /// A network prefix over the 128-bit form: an IPv4 prefix of n bits is stored as 96 + n.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Subnet {
     /// The prefix with all further bits zero.
     pub ip: [u8; 16],
     /// How many bits count, 0 to 128.
     pub bits: u8,
+}
+
+impl Hash for Subnet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut bytes = [self.bits; 17];
+        bytes[..16].copy_from_slice(&self.ip);
+        state.write(&bytes);
+    }
 }
 
 impl Subnet {

@@ -15,6 +15,8 @@ use core::time::Duration;
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 /// First pause after a fault of our own machine; it doubles up to 32 times this.
 const LOCAL_PAUSE: Duration = Duration::from_secs(1);
+/// How many steps of the backoff the fast window stands for.
+const AFTER_WINDOW: u16 = 3;
 
 impl Core {
     /// A conn is over. Its slot is free from here.
@@ -151,6 +153,14 @@ impl Core {
                 contact.failures = contact.failures.saturating_add(1);
                 backoff.delay(contact.failures, random)
             }
+            Return::CoolDown if contact.is_desired() => {
+                contact.failures = contact.failures.saturating_add(1);
+                backoff.delay(contact.failures, random)
+            }
+            Return::CoolDown => {
+                contact.flags.filling = false;
+                verdict::COOL_DOWN
+            }
             Return::Slow => {
                 contact.failures = contact.failures.saturating_add(1);
                 Backoff::AFTER_VIOLATION.delay(contact.failures, random)
@@ -204,6 +214,10 @@ impl Core {
             let misbehaved = conn.why == Some(Close::Violation) || matches!(end, End::Violation(_));
             match misbehaved || verdict::is_slow_fault(fault.kind) {
                 true => Backoff::AFTER_VIOLATION.delay(contact.failures, random),
+                // A minute of fast retries came before: go on where they left off, not at the quick end.
+                false if contact.fast_until != Time::ZERO => {
+                    backoff.delay(contact.failures.saturating_add(AFTER_WINDOW), random)
+                }
                 false => backoff.delay(contact.failures, random),
             }
         };
@@ -224,7 +238,7 @@ impl Core {
             self.set_standing(row, Standing::GaveUp);
             self.tell(row, NONE, Told::GaveUp, out);
             self.store(row, out);
-        } else {
+        } else if !self.has_conn_in(row, &[Stage::Held, Stage::Offered]) {
             self.tell(row, NONE, Told::Failed, out);
         }
     }

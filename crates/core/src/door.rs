@@ -10,7 +10,7 @@ use crate::state::{Core, Counts, Stats, Sweep, Weather};
 use crate::wheel::{Owner, Wheel};
 use crate::{
     Action, Answer, Change, Command, CommandId, Config, ConfigError, Effect, Effects, Fact, Fault, FaultKind,
-    Limit, Refusal, Step, Time,
+    Limit, Refusal, Stage, Step, Time,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -181,9 +181,10 @@ impl Core {
             }
             Fact::Ready { .. } => self.handle_ready(row, out),
             Fact::Routed { .. } => {
-                let contact = self.conns.row(row).contact;
-                if contact != crate::slab::NONE {
-                    self.tell(contact, row, crate::Told::Routed, out);
+                let conn = self.conns.row(row);
+                match (conn.stage, conn.contact) {
+                    (Stage::Closing, _) | (_, crate::slab::NONE) => self.stats.late_facts += 1,
+                    (_, contact) => self.tell(contact, row, crate::Told::Routed, out),
                 }
             }
             Fact::Reported { report, .. } => self.handle_report(row, *report),

@@ -269,6 +269,19 @@ impl Core {
         false
     }
 
+    /// Whether a conn is in one of those stages.
+    pub(crate) fn has_conn_in(&self, row: u32, stages: &[Stage]) -> bool {
+        let mut at = self.contacts.row(row).head;
+        while at != NONE {
+            let conn = self.conns.row(at);
+            if stages.contains(&conn.stage) {
+                return true;
+            }
+            at = conn.next;
+        }
+        false
+    }
+
     // ---- timers and targets
 
     pub(crate) fn on_contact_timer(&mut self, row: u32, out: &mut Effects) {

@@ -47,7 +47,9 @@ impl Core {
             Liveness::Transport => Time::NEVER,
         };
         if let Some(idle) = rules.idle {
-            at = at.min((conn.report.used_at + idle).max(self.now + rules.goodbye));
+            // Whoever may not be closed yet is looked at again after as long.
+            let due = conn.report.used_at + idle;
+            at = at.min(if due > self.now { due } else { self.now + idle.max(rules.goodbye) });
         }
         self.wheel.arm(Owner::Conn(row), at);
     }
@@ -155,7 +157,7 @@ impl Core {
     /// Looks at every conn again, a few rows a step: after a subnet ban, a reload, a network change, a shutdown.
     pub(crate) fn start_sweep(&mut self, probe: bool) {
         self.sweep.active = true;
-        self.sweep.cursor = 0;
+        self.sweep.left = self.conns.end();
         self.sweep.probe |= probe;
     }
 
@@ -164,12 +166,13 @@ impl Core {
             return;
         }
         for _ in 0..SWEEP_ROWS {
-            if self.sweep.cursor >= self.conns.end() {
+            if self.sweep.left == 0 {
                 self.sweep = Default::default();
                 return;
             }
-            let row = self.sweep.cursor;
-            self.sweep.cursor += 1;
+            let row = if self.sweep.cursor < self.conns.end() { self.sweep.cursor } else { 0 };
+            self.sweep.cursor = row + 1;
+            self.sweep.left -= 1;
             self.work += 1;
             if self.conns.live(row).is_some() {
                 self.examine(row, out);
@@ -198,8 +201,11 @@ impl Core {
         } else if stage == Stage::Up {
             if self.sweep.probe {
                 let conn = self.conns.row_mut(row);
-                conn.probes = conn.probes.max(1);
-                conn.probe_at = self.now;
+                if conn.probes == 0 {
+                    // A deadline that already runs is not put off: changes may follow each other for ever.
+                    conn.probes = 1;
+                    conn.probe_at = self.now;
+                }
                 let conn = self.conn_ref(row);
                 self.emit(out, Effect::Probe { conn });
             }

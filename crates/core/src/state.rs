@@ -132,6 +132,8 @@ pub(crate) struct DialMark {
 pub(crate) struct Sweep {
     pub active: bool,
     pub cursor: u32,
+    /// Rows to go. A start in the middle adds a round from where it is, so that many starts starve nobody.
+    pub left: u32,
     /// Probe what is up.
     pub probe: bool,
 }

@@ -10,6 +10,8 @@ pub(crate) enum Return {
     Fast,
     /// The profile's backoff.
     Backoff,
+    /// They let us go on purpose: a lasting wish comes back by backoff, the target not for [`COOL_DOWN`].
+    CoolDown,
     /// They misbehaved or banned us: much slower.
     Slow,
     /// Not by ourselves, unless it is wanted.
@@ -31,7 +33,8 @@ pub(crate) const fn after_loss(ours: Option<Close>, end: End) -> Return {
             Close::Shutdown | Close::Dead | Close::Timeout | Close::Replaced | Close::Duplicate => {
                 Return::Fast
             }
-            Close::Requested | Close::Resources | Close::Cancelled => Return::Backoff,
+            Close::Requested | Close::Cancelled => Return::CoolDown,
+            Close::Resources => Return::Backoff,
             Close::Idle => Return::Stay,
             Close::Banned | Close::Violation => Return::Slow,
         },
@@ -39,6 +42,9 @@ pub(crate) const fn after_loss(ours: Option<Close>, end: End) -> Return {
         (None, End::Violation(_)) => Return::Slow,
     }
 }
+
+/// How long a peer that disconnected us on purpose is not picked to fill the target.
+pub(crate) const COOL_DOWN: Duration = Duration::from_secs(600);
 
 /// Whether an attempt that failed so should be followed by a slow return.
 pub(crate) const fn is_slow_fault(kind: FaultKind) -> bool {

@@ -455,3 +455,73 @@ fn who_waits_for_a_backoff_and_is_banned_by_subnet_is_given_up() {
     let told = rig.seconds(5).iter().any(|e| matches!(e, Effect::Tell { what: Told::GaveUp, .. }));
     assert!(told, "whoever waits for the outcome hears it");
 }
+
+#[test]
+fn a_stream_of_bans_does_not_keep_a_sweep_from_its_end() {
+    let mut rig = Rig::new(|c| {
+        c.limits = Limits { total: 500, inbound: 500, pending: 500, ..Limits::default() };
+    });
+    for n in 0..200 {
+        rig.inbound(n, 1).ok();
+    }
+    let all = Target::Subnet(Subnet::new(at(1).ip, 96 + 16));
+    rig.ask(Command::Ban { target: all, span: None });
+    for n in 0..20 {
+        let other = Target::Subnet(Subnet::host(addr(&format!("11.0.0.{n}:1")).ip));
+        rig.ask(Command::Ban { target: other, span: None });
+    }
+    assert_eq!(rig.core.view().counts().up(), 0);
+}
+
+#[test]
+fn a_network_that_changes_all_the_time_keeps_no_dead_link_alive() {
+    let mut rig = Rig::new(|_| ());
+    let conn = rig.up(1);
+    let mut closed = false;
+    for _ in 0..20 {
+        rig.step(Action::Network(Change::Moved));
+        rig.seconds(3);
+        closed |= rig.closed().contains(&(conn, Close::Dead));
+    }
+    assert!(closed);
+}
+
+#[test]
+fn a_dial_that_gives_way_to_a_held_conn_is_no_failure_to_whoever_waits() {
+    let mut rig = Rig::new(|_| ());
+    rig.connect(200);
+    let own = rig.dialled().expect("a dial");
+    let conn = rig.arrive(at(200)).expect("room");
+    rig.hello(conn, 200, Greeting { epoch: 500, dial: 1, ..Greeting::default() });
+    rig.pass(Duration::from_millis(1_100));
+    rig.gone(own, End::Asked);
+    assert_eq!(rig.told(), [], "the other one is on its way");
+    rig.saw(Fact::Ready { conn });
+    assert_eq!(rig.told(), [Told::Connected]);
+}
+
+#[test]
+fn after_the_close_a_route_is_no_news() {
+    let mut rig = Rig::new(|_| ());
+    let conn = rig.up(1);
+    rig.ask(Command::Disconnect(peer(1)));
+    let route = Route::Direct;
+    rig.saw(Fact::Routed { conn, route, rtt_us: 1, why: 0, next_attempt: Time::NEVER });
+    assert_eq!(rig.out, []);
+}
+
+/// Promise T6: idle is cheap.
+#[test]
+fn a_wanted_link_that_nobody_uses_is_not_looked_at_every_other_second() {
+    let mut rig = Rig::new(|c| {
+        c.rules[0].idle = Some(Duration::from_secs(60));
+        c.rules[0].liveness = Liveness::Transport;
+    });
+    rig.want(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.answer(conn, 1);
+    let before = rig.core.stats().actions;
+    rig.seconds(600);
+    let wakes = rig.core.stats().actions - before;
+    assert!(wakes < 40, "{wakes} wakes in ten minutes");
+}
