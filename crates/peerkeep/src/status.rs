@@ -76,7 +76,7 @@ pub struct ErrorStatus {
     pub step: StepName,
     /// The operating system's or stack's number; 0 when there is none.
     pub detail: u32,
-    /// One sentence, with the operating system's reason where there is one.
+    /// One sentence: at which step, and what.
     pub text: String,
 }
 
@@ -373,5 +373,23 @@ pub enum BanReason {
 impl fmt::Display for BanTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        })
+    }
+}
+
+impl fmt::Display for BanReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BanReason::Operator => "operator",
+            BanReason::Misbehaviour => "misbehaviour",
+        })
     }
 }

@@ -105,7 +105,7 @@ async fn a_dial_to_nobody_fails_in_document_000s_words_and_is_given_up() {
     let outcome = a.connect(nobody.clone(), WAIT).await.expect("is accepted");
     let Outcome::GaveUp { attempts: 2, error: Some(error), peer } = outcome else { panic!("{outcome:?}") };
     assert_eq!(error.kind, ErrorKind::Refused);
-    assert!(error.text.contains("Connection refused"), "{}", error.text);
+    assert!(error.text.contains("(connection refused)"), "{}", error.text);
     let seen = a.peer(peer).await.expect("is known");
     assert_eq!(seen.standing, Standing::GaveUp);
     let ConnectionState::ConnectionFailed { attempts, max_attempts, error, .. } = &seen.states.connection
@@ -113,7 +113,7 @@ async fn a_dial_to_nobody_fails_in_document_000s_words_and_is_given_up() {
         panic!("{:?}", seen.states)
     };
     assert_eq!((*attempts, *max_attempts), (2, 2));
-    assert!(error.contains("Connection refused"), "{error}");
+    assert!(error.contains("(connection refused)"), "{error}");
     assert_eq!(seen.states.actor, SixState::Failed);
     let why = a.why(peer).await.expect("is known");
     assert_eq!(why.reason, Reason::GaveUp);

@@ -224,26 +224,31 @@ fn states(seen: &Seen, at: Moment, first: Option<&str>) -> States {
     States { connection, link: facets.link(), actor: facets.six(), lan: facets.three() }
 }
 
-/// A fault as it is shown, with the operating system's reason where its number is known.
+/// A fault as it is shown. The number says more only where the kind has no words of its own: the operating system's
+/// rarer errors, and why the other side refused us.
 pub(super) fn error(fault: Fault) -> ErrorStatus {
     let kind = crate::ErrorKind::from(fault.kind);
     let step = crate::StepName::from(fault.step);
-    let text = match (fault.kind, i32::try_from(fault.detail)) {
-        (
-            FaultKind::Refused
-            | FaultKind::Timeout
-            | FaultKind::Reset
-            | FaultKind::Unreachable
-            | FaultKind::Resources
-            | FaultKind::Os,
-            Ok(number),
-        ) if number > 0 => {
-            let reason = std::io::Error::from_raw_os_error(number);
-            format!("{}: {} ({reason})", step.text(), kind.text())
-        }
-        _ => format!("{}: {}", step.text(), kind.text()),
+    let what = match (fault.kind, i32::try_from(fault.detail)) {
+        (FaultKind::Os, Ok(number)) if number > 0 => std::io::Error::from_raw_os_error(number).to_string(),
+        (FaultKind::Declined, _) => match peerkeep_mesh::Reason::from_code(fault.detail) {
+            peerkeep_mesh::Reason::Unsaid => format!("{} and did not say why", kind.text()),
+            reason => format!("{}: {}", kind.text(), reason.text()),
+        },
+        _ => kind.text().to_owned(),
     };
-    ErrorStatus { kind, step, detail: fault.detail, text }
+    ErrorStatus { kind, step, detail: fault.detail, text: format!("{}: {what}", step.text()) }
+}
+
+/// What failed when a connection was lost, if something did. Its row may be gone by then.
+pub(super) fn loss(
+    conn: Option<&ConnView>,
+    contact: &ContactView,
+    reason: crate::CloseReason,
+) -> Option<Fault> {
+    let failed = matches!(reason, crate::CloseReason::Dead);
+    let noted = contact.last_fault.filter(|fault| failed && fault.step == core::Step::Live);
+    conn.and_then(|conn| conn.fault).or(noted)
 }
 
 pub(super) fn error_text(contact: &ContactView) -> Option<String> {
@@ -310,7 +315,12 @@ fn summary(seen: &Seen, why: core::Why, reason: &Reason, left: Option<Duration>,
                 text.push_str(&format!(", for another {}", rounded(left)));
             }
             if let (Reason::Backoff | Reason::GaveUp, Some(error)) = (reason, error_text(contact)) {
-                text.push_str(&format!("; attempt {} failed while {error}", contact.failures));
+                // During the first minute after a loss attempts are not counted.
+                let which = match contact.failures {
+                    0 => "the last attempt".to_owned(),
+                    number => format!("attempt {number}"),
+                };
+                text.push_str(&format!("; {which} failed while {error}"));
             }
             text.push('.');
             text
@@ -319,13 +329,18 @@ fn summary(seen: &Seen, why: core::Why, reason: &Reason, left: Option<Duration>,
 }
 
 /// A duration for people: whole seconds, or milliseconds below one.
-fn rounded(span: Duration) -> String {
+pub(super) fn rounded(span: Duration) -> String {
     let exact = if span >= Duration::from_secs(1) {
         Duration::from_secs(span.as_secs())
     } else {
         Duration::from_millis(millis(span))
     };
     humantime::format_duration(exact).to_string()
+}
+
+/// For how long a ban was set.
+pub(super) fn ban_span(span: Option<Duration>) -> String {
+    span.map_or_else(|| "until lifted".to_owned(), rounded)
 }
 
 /// A ban in force.
@@ -343,4 +358,44 @@ pub(super) fn ban(ban: &Ban, reason: Option<BanReason>, at: Moment) -> BanStatus
 
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerkeep_core::Step;
+
+    fn text(step: Step, kind: FaultKind, detail: u32) -> String {
+        error(Fault { step, kind, detail }).text
+    }
+
+    #[test]
+    fn an_error_is_said_once() {
+        assert_eq!(
+            text(Step::Connect, FaultKind::Refused, 111),
+            "opening the connection: nobody listens there (connection refused)"
+        );
+        let odd = text(Step::Connect, FaultKind::Os, 71);
+        assert_eq!(odd, "opening the connection: Protocol error (os error 71)");
+    }
+
+    #[test]
+    fn a_refusal_says_their_reason() {
+        let code = peerkeep_mesh::Reason::Full.code();
+        assert_eq!(
+            text(Step::Hello, FaultKind::Declined, code),
+            "greeting: the other side refused us: no room for another connection"
+        );
+        for unsaid in [0, 4_000_000_000] {
+            let text = text(Step::Hello, FaultKind::Declined, unsaid);
+            assert_eq!(text, "greeting: the other side refused us and did not say why");
+        }
+    }
+
+    #[test]
+    fn spans_are_written_for_people() {
+        assert_eq!(ban_span(Some(Duration::from_millis(3_600_400))), "1h");
+        assert_eq!(ban_span(None), "until lifted");
+        assert_eq!(rounded(Duration::from_micros(1_900)), "1ms");
+    }
 }
