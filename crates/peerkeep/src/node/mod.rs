@@ -1,6 +1,6 @@
 //! The node that programs hold. This is its face: every call is a bounded message to the owner task, and none of them
 //! blocks another. What happens behind it is in `start` (starting), `shared` (what clones share, reload, the end),
-//! `observer` and `hub` (what the core tells), `whom` (what a caller names) and `look` (what a caller reads).
+//! `observer`, `quiet` and `hub` (what the core tells), `whom` (what a caller names) and `look` (what a caller reads).
 
 mod channels;
 mod events;
@@ -8,6 +8,7 @@ mod hub;
 mod local;
 mod look;
 mod observer;
+mod quiet;
 mod shared;
 mod start;
 mod whom;
@@ -249,6 +250,31 @@ impl Node {
         // Copied on the owner task, put into words here.
         let Ok((all, moment)) = self.shared.owner.ask(copy).await else { return Vec::new() };
         all.iter().map(|seen| look::peer(seen, self.beside(seen), moment)).collect()
+    }
+
+    /// The connected peers.
+    pub async fn connected(&self) -> Vec<PeerStatus> {
+        let copy = |view: peerkeep_core::View<'_>, now| {
+            let leads = |conn: peerkeep_core::ConnView| {
+                let contact = view.contact(conn.contact?)?;
+                // While one connection replaces another, its peer is listed once.
+                let leads = conn.stage == peerkeep_core::Stage::Up && contact.conn == Some(conn.conn);
+                leads.then(|| Seen::new(view, contact))
+            };
+            (view.conns().filter_map(leads).collect::<Vec<_>>(), Moment::new(now))
+        };
+        let Ok((all, moment)) = self.shared.owner.ask(copy).await else { return Vec::new() };
+        all.iter().map(|seen| look::peer(seen, self.beside(seen), moment)).collect()
+    }
+
+    /// Whether a peer is connected at this moment, whoever dialled. Asks nobody and waits for nothing.
+    pub fn is_connected(&self, peer: impl Into<PeerId>) -> bool {
+        self.shared.directory.find(&peer.into().key()).is_some()
+    }
+
+    /// How many peers are connected at this moment, in either direction. Asks nobody and waits for nothing.
+    pub fn connection_count(&self) -> usize {
+        self.shared.directory.len()
     }
 
     /// One peer.

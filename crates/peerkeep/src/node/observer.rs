@@ -3,19 +3,29 @@
 
 use super::hub::Hub;
 use super::look;
+use super::quiet::{Quiet, Trouble};
 use super::whom::shown_names;
 use crate::store::{StoredBan, StoredEvent, StoredPeer};
-use crate::{BanReason, BanTarget, CloseReason, Event, EventKind, PeerId, Timestamp, print_target};
+use crate::{
+    BanReason, BanTarget, CloseReason, Event, EventKind, Misbehaviour, PeerId, Reason, Timestamp,
+    print_target,
+};
 use peerkeep_core::{
     Addrs, BanRef, ConnRef, ContactRef, ContactView, FaultKind, Refusal, Source, Step, Ticket, Time, Told,
     View,
 };
 use peerkeep_net::Observer;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub(super) struct Watcher(pub Arc<Hub>);
+pub(super) struct Watcher {
+    hub: Arc<Hub>,
+    quiet: Quiet,
+    /// Since when conns are up: the core's row of one that ended by itself is gone before its end is told.
+    up: HashMap<ConnRef, Time>,
+}
 
 fn one_more(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
@@ -23,9 +33,12 @@ fn one_more(count: &AtomicU64) {
 
 impl Observer for Watcher {
     fn told(&mut self, view: View<'_>, contact: ContactRef, conn: ConnRef, what: Told, now: Time) {
+        if let Some(lines) = self.quiet.left_out(now) {
+            tracing::warn!(lines, "more was wrong with peers than is worth the log; see `peers` and `events`");
+        }
         let Some(seen) = view.contact(contact) else { return };
         let peer = PeerId(seen.who.key);
-        self.0.risen_epoch(view.epoch());
+        self.hub.risen_epoch(view.epoch());
         let event = match what {
             Told::Discovered => EventKind::Discovered { peer },
             Told::Dialing { attempt } => EventKind::Dialing {
@@ -39,34 +52,42 @@ impl Observer for Watcher {
             Told::Failed => self.failed(&seen, conn, now),
             Told::GaveUp => {
                 self.count_failure(&seen);
-                one_more(&self.0.tallies.gave_up);
-                let error = look::error_text(&seen).unwrap_or_default();
-                tracing::warn!(%peer, attempts = seen.failures, error, "given up: all attempts failed");
+                one_more(&self.hub.tallies.gave_up);
+                if self.quiet.may_say(seen.who, Trouble::GaveUp, now).is_some() {
+                    let error = look::error_text(&seen).unwrap_or_default();
+                    tracing::warn!(%peer, attempts = seen.failures, error, "given up: all attempts failed");
+                }
                 EventKind::GaveUp { peer }
             }
             Told::Identified { as_contact } => return self.identified(view, &seen, as_contact),
             Told::Violated(what) => {
-                one_more(&self.0.tallies.violations);
-                tracing::warn!(%peer, %conn, ?what, "a peer misbehaved");
-                EventKind::Violated { peer, what: what.into() }
+                one_more(&self.hub.tallies.violations);
+                let what = Misbehaviour::from(what);
+                if let Some(times) = self.quiet.may_say(seen.who, Trouble::Misbehaved, now) {
+                    tracing::warn!(%peer, %conn, %what, times, "a peer misbehaved");
+                }
+                EventKind::Violated { peer, what }
             }
             // The ban itself is told by `store_ban`, once, whether its peer is known or not.
             Told::Banned | Told::Unbanned => return,
             Told::Routed => EventKind::Routed { peer },
             Told::CloneSuspected => {
-                tracing::warn!(%peer, "two machines seem to use one identity");
+                if let Some(times) = self.quiet.may_say(seen.who, Trouble::Clone, now) {
+                    tracing::warn!(%peer, times, "two machines seem to use one identity");
+                }
                 EventKind::CloneSuspected { peer }
             }
         };
         self.remember(&seen, &event);
-        self.0.bell.ring(event);
+        self.hub.bell.ring(event);
     }
 
     fn store(&mut self, view: View<'_>, contact: ContactRef) {
         let Some(seen) = view.contact(contact) else { return };
         if seen.forgotten {
-            self.0.forget(seen.who);
-            if let Some(store) = &self.0.store {
+            self.hub.forget(seen.who);
+            self.quiet.forget(seen.who);
+            if let Some(store) = &self.hub.store {
                 store.remove_peer(seen.who);
             }
             return;
@@ -78,36 +99,40 @@ impl Observer for Watcher {
         let Some(ban) = view.ban(ban) else { return };
         let target = BanTarget(print_target(&ban.target));
         if ban.over {
-            self.0.unmark_ban(&ban.target);
-            if let Some(store) = &self.0.store {
+            self.hub.unmark_ban(&ban.target);
+            if let Some(store) = &self.hub.store {
                 store.remove_ban(ban.target);
             }
             tracing::info!(%target, "a ban is over");
-            self.0.bell.ring(EventKind::Unbanned { target });
+            self.hub.bell.ring(EventKind::Unbanned { target });
             return;
         }
-        let mark = self.0.ban_mark(&ban.target);
+        let mark = self.hub.ban_mark(&ban.target);
         let reason = mark.map_or(BanReason::Misbehaviour, |mark| mark.reason);
         let set_at = Timestamp::now();
-        self.0.mark_ban(ban.target, reason, set_at);
+        self.hub.mark_ban(ban.target, reason, set_at);
         let span = (ban.until != Time::NEVER).then(|| ban.until.since(view.now()));
-        if let Some(store) = &self.0.store {
+        if let Some(store) = &self.hub.store {
             store.put_ban(StoredBan { target: ban.target, set_at, span, reason });
         }
-        tracing::info!(%target, ?reason, ?span, "banned");
-        self.0.bell.ring(EventKind::Banned { target });
+        tracing::info!(%target, by = %reason, span = %look::ban_span(span), "banned");
+        self.hub.bell.ring(EventKind::Banned { target });
     }
 
     fn refused(&mut self, _ticket: Ticket, why: Refusal) {
-        one_more(&self.0.tallies.refused);
-        tracing::debug!(?why, "an arrival was refused");
+        one_more(&self.hub.tallies.refused);
+        tracing::debug!(why = crate::why::clause(&Reason::from(why)), "an arrival was refused");
     }
 }
 
 impl Watcher {
-    fn connected(&self, view: View<'_>, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
-        one_more(&self.0.tallies.connected);
-        self.0.seen(seen.who);
+    pub fn new(hub: Arc<Hub>) -> Watcher {
+        Watcher { hub, quiet: Quiet::default(), up: HashMap::new() }
+    }
+
+    fn connected(&mut self, view: View<'_>, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
+        one_more(&self.hub.tallies.connected);
+        self.hub.seen(seen.who);
         let peer = PeerId(seen.who.key);
         let addrs: Addrs = seen
             .addrs
@@ -115,48 +140,61 @@ impl Watcher {
             .filter(|known| matches!(known.source, Source::Told | Source::Proven | Source::Named))
             .map(|known| known.addr)
             .collect();
-        self.0.tell_of(seen.who.key, addrs);
+        self.hub.tell_of(seen.who.key, addrs);
         self.put(seen);
         let about = view.conn(conn);
         let remote = about.as_ref().map(|conn| conn.remote.socket().to_string());
         let direction = look::direction(about.as_ref());
         let took = about.map_or(Duration::ZERO, |conn| now.since(conn.began));
-        tracing::info!(%peer, %conn, ?direction, remote, ?took, "connected");
+        self.quiet.connected(seen.who);
+        self.came_up(view, conn, now);
+        let remote_text = remote.as_deref().unwrap_or("?");
+        tracing::info!(%peer, %conn, %direction, remote = %remote_text, took = %look::rounded(took), "connected");
         EventKind::Connected { peer, conn: conn.to_string(), direction, remote, took_ms: look::millis(took) }
     }
 
+    /// Bounded by the conns that there are, also if the end of one were never told.
+    fn came_up(&mut self, view: View<'_>, conn: ConnRef, now: Time) {
+        self.up.insert(conn, now);
+        let counts = view.counts();
+        let most = usize::try_from(counts.inbound.saturating_add(counts.outbound)).unwrap_or(usize::MAX);
+        if self.up.len() > most.saturating_mul(2).saturating_add(64) {
+            self.up.retain(|conn, _| view.conn(*conn).is_some());
+        }
+    }
+
     fn lost(
-        &self,
+        &mut self,
         view: View<'_>,
         seen: &ContactView,
         conn: ConnRef,
         reason: CloseReason,
         now: Time,
     ) -> EventKind {
-        one_more(&self.0.tallies.lost);
-        self.0.seen(seen.who);
+        one_more(&self.hub.tallies.lost);
+        self.hub.seen(seen.who);
         let peer = PeerId(seen.who.key);
         // During a replacement another connection is up already.
         if seen.conn.is_none_or(|other| other == conn) {
-            self.0.untell(&seen.who.key);
+            self.hub.untell(&seen.who.key);
         }
         self.put(seen);
-        let about = view.conn(conn);
-        let age = about.as_ref().and_then(|conn| conn.up_at).map_or(Duration::ZERO, |at| now.since(at));
-        let error = about.and_then(|conn| conn.fault).map(look::error);
-        tracing::info!(%peer, %conn, %reason, ?age, "connection lost");
+        let age = self.up.remove(&conn).map_or(Duration::ZERO, |at| now.since(at));
+        let error = look::loss(view.conn(conn).as_ref(), seen, reason).map(look::error);
+        let error_text = error.as_ref().map(|error| error.text.as_str());
+        tracing::info!(%peer, %conn, %reason, age = %look::rounded(age), error = error_text, "connection lost");
         EventKind::Lost { peer, conn: conn.to_string(), reason, age_ms: look::millis(age), error }
     }
 
-    fn failed(&self, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
+    fn failed(&mut self, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
         self.count_failure(seen);
         let peer = PeerId(seen.who.key);
         let error = look::error_text(seen).unwrap_or_default();
-        // A dead peer is worth a line at first and ever more rarely later (S3.83).
-        if seen.failures.is_power_of_two() || seen.failures == 0 {
-            tracing::warn!(%peer, attempts = seen.failures, error, "could not connect");
-        } else {
-            tracing::debug!(%peer, attempts = seen.failures, error, "could not connect");
+        let next = seen.retry_at.map(|at| at.since(now));
+        let next_try = next.map_or_else(|| "none".to_owned(), look::rounded);
+        match self.quiet.may_say(seen.who, Trouble::Failed, now) {
+            Some(times) => tracing::warn!(%peer, times, error, next_try = %next_try, "could not connect"),
+            None => tracing::debug!(%peer, error, next_try = %next_try, "could not connect"),
         }
         EventKind::Failed {
             peer,
@@ -164,16 +202,16 @@ impl Watcher {
             error: seen.last_fault.map(look::error),
             attempts: seen.failures.into(),
             max_attempts: look::max_attempts(seen),
-            next_retry_in_ms: seen.retry_at.map(|at| look::millis(at.since(now))),
+            next_retry_in_ms: next.map(look::millis),
         }
     }
 
     /// A connection that was opened and not agreed is a failed handshake; a refusal is an answer.
     fn count_failure(&self, seen: &ContactView) {
-        one_more(&self.0.tallies.failed);
+        one_more(&self.hub.tallies.failed);
         let greeting = |step| matches!(step, Step::Secure | Step::Hello);
         if seen.last_fault.is_some_and(|fault| greeting(fault.step) && fault.kind != FaultKind::Declined) {
-            one_more(&self.0.tallies.handshakes);
+            one_more(&self.hub.tallies.handshakes);
         }
     }
 
@@ -186,27 +224,27 @@ impl Watcher {
             address = %PeerId(old.who.key),
             "no identity was given for this address: the one that answered first is trusted from now on"
         );
-        self.0.pin(heir.who, &addrs);
-        let mut names = self.0.names.of(&heir.who);
-        for name in self.0.names.of(&old.who) {
+        self.hub.pin(heir.who, &addrs);
+        let mut names = self.hub.names.of(&heir.who);
+        for name in self.hub.names.of(&old.who) {
             if !names.contains(&name) {
                 names.push(name);
             }
         }
-        if let Err(error) = self.0.names.set(heir.who, names) {
+        if let Err(error) = self.hub.names.set(heir.who, names) {
             tracing::warn!(%error, "the host names of a peer were not kept");
         }
         self.put(&heir);
     }
 
     fn put(&self, seen: &ContactView) {
-        self.0.note_wanted(seen.who, seen.wanted);
-        let Some(store) = &self.0.store else { return };
-        let extra = self.0.extra(&seen.who);
+        self.hub.note_wanted(seen.who, seen.wanted);
+        let Some(store) = &self.hub.store else { return };
+        let extra = self.hub.extra(&seen.who);
         store.put_peer(StoredPeer {
             who: seen.who,
             addresses: seen.addrs.iter().map(|known| (known.addr, known.source.into())).collect(),
-            names: shown_names(&seen.who, &self.0.names),
+            names: shown_names(&seen.who, &self.hub.names),
             wanted: seen.wanted,
             held: seen.held,
             first_use: extra.first_use,
@@ -226,7 +264,7 @@ impl Watcher {
                 | EventKind::Violated { .. }
                 | EventKind::CloneSuspected { .. }
         );
-        if let (true, Some(store)) = (worth, &self.0.store) {
+        if let (true, Some(store)) = (worth, &self.hub.store) {
             store.put_event(StoredEvent { who: seen.who, at: Timestamp::now(), event: event.clone() });
         }
     }

@@ -163,7 +163,7 @@ async fn launch(
         first: Box::new(first.into_iter()),
         drivers: vec![Box::new(driver)],
         listeners: serving,
-        observer: Box::new(Watcher(hub.clone())),
+        observer: Box::new(Watcher::new(hub.clone())),
     };
     let running = engine.start(setup).map_err(|error| part(&error))?;
     let (shared, ends) =
