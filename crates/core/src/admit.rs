@@ -18,7 +18,12 @@ impl Core {
             Direction::Outbound if counts.outbound >= limits.outbound => return Err(Limit::Outbound),
             _ => {}
         }
-        if counts.pending >= limits.pending {
+        // Whoever arrives has cost us nothing yet: a quarter is kept for those we chose ourselves.
+        let pending = match direction {
+            Direction::Inbound => limits.pending - limits.pending / 4,
+            Direction::Outbound => limits.pending,
+        };
+        if counts.pending >= pending {
             return Err(Limit::Pending);
         }
         self.can_hold_legs(addrs)

@@ -208,7 +208,11 @@ impl Core {
         self.emit(out, Effect::StoreBan { ban });
         match target {
             Target::Key(key) => self.expel_all(key, out),
-            Target::Subnet(_) => self.start_sweep(false),
+            Target::Subnet(subnet) => {
+                self.sweep.many |= self.sweep.subnet.is_some();
+                self.sweep.subnet = Some(subnet);
+                self.start_sweep();
+            }
         }
         Ok(Answer::Done)
     }

@@ -127,7 +127,7 @@ pub struct Limits {
     pub inbound: u32,
     /// Outbound. Default 250.
     pub outbound: u32,
-    /// Not up yet, both directions. Default 64.
+    /// Not up yet, both directions. A quarter is never given to inbound ones. Default 64.
     pub pending: u32,
     /// With one contact, handshakes included. Default 4.
     pub per_peer: u32,

@@ -140,7 +140,7 @@ impl Core {
             Command::Configure(config) => self.handle_configure(config, out),
             Command::Shutdown => {
                 self.draining = true;
-                self.start_sweep(false);
+                self.start_sweep();
                 Ok(Answer::Done)
             }
         };
@@ -201,7 +201,8 @@ impl Core {
                 self.net.online = true;
                 self.net.local_faults = 0;
                 self.net.paused_until = Time::ZERO;
-                self.start_sweep(true);
+                self.sweep.probe = true;
+                self.start_sweep();
             }
         }
     }
@@ -216,7 +217,8 @@ impl Core {
         }
         self.cfg = config.clone();
         self.bans.set_exempt(self.hasher, &self.cfg.exempt);
-        self.start_sweep(false);
+        self.sweep.all = true;
+        self.start_sweep();
         self.sweep_some(out);
         Ok(Answer::Done)
     }

@@ -1,7 +1,9 @@
 //! Whether a conn still lives: its one timer, through every stage. Traffic only stores; the true deadline is computed
 //! when the timer fires.
 
+use crate::conn::Conn;
 use crate::slab::NONE;
+use crate::state::Sweep;
 use crate::verdict::{self, BAN_AT, BAN_SPAN};
 use crate::wheel::Owner;
 use crate::{
@@ -155,10 +157,10 @@ impl Core {
     // ---- sweeps
 
     /// Looks at every conn again, a few rows a step: after a subnet ban, a reload, a network change, a shutdown.
-    pub(crate) fn start_sweep(&mut self, probe: bool) {
+    /// What it asks of them is in [`crate::state::Sweep`].
+    pub(crate) fn start_sweep(&mut self) {
         self.sweep.active = true;
         self.sweep.left = self.conns.end();
-        self.sweep.probe |= probe;
     }
 
     pub(crate) fn sweep_some(&mut self, out: &mut Effects) {
@@ -186,11 +188,9 @@ impl Core {
         if stage == Stage::Closing {
             return;
         }
-        let banned = conn.counted_ips().iter().any(|ip| self.bans.ip(*ip).is_some())
-            || (contact != NONE && self.banned_until(contact).is_some());
         let why = match () {
             () if self.draining => Some(Close::Shutdown),
-            () if banned => Some(Close::Banned),
+            () if self.is_swept_out(conn) => Some(Close::Banned),
             () => None,
         };
         if let Some(why) = why {
@@ -209,7 +209,16 @@ impl Core {
                 let conn = self.conn_ref(row);
                 self.emit(out, Effect::Probe { conn });
             }
-            self.arm_liveness(row);
+            if self.sweep.probe || self.sweep.all {
+                self.arm_liveness(row);
+            }
         }
+    }
+
+    fn is_swept_out(&self, conn: &Conn) -> bool {
+        let Sweep { all, many, subnet, .. } = self.sweep;
+        let asks_ip = |ip: &[u8; 16]| all || many || subnet.is_some_and(|subnet| subnet.contains(*ip));
+        conn.counted_ips().iter().any(|ip| asks_ip(ip) && self.bans.ip(*ip).is_some())
+            || (all && conn.contact != NONE && self.banned_until(conn.contact).is_some())
     }
 }

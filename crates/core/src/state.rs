@@ -136,6 +136,11 @@ pub(crate) struct Sweep {
     pub left: u32,
     /// Probe what is up.
     pub probe: bool,
+    /// Rules changed: ask every question about every conn.
+    pub all: bool,
+    /// Otherwise: close what lies in this newly banned subnet; in any, when there are several.
+    pub subnet: Option<Subnet>,
+    pub many: bool,
 }
 
 /// What we believe about our own network.

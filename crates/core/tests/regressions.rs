@@ -525,3 +525,13 @@ fn a_wanted_link_that_nobody_uses_is_not_looked_at_every_other_second() {
     let wakes = rig.core.stats().actions - before;
     assert!(wakes < 40, "{wakes} wakes in ten minutes");
 }
+
+/// Promise T11: a crowd that says nothing keeps us from no peer of our own choice.
+#[test]
+fn fault_l2_silent_arrivals_leave_slots_to_our_own_dials() {
+    let mut rig = Rig::new(|_| ());
+    for n in 0..200 {
+        rig.arrive(at(n)).ok();
+    }
+    assert!(matches!(rig.want(201), Answer::Begun(_)));
+}
