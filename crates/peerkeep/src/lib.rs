@@ -32,6 +32,11 @@
 //! `store` keeps peers, bans and history in SQLite; `status`, `words` and `project` are what a node tells; `node`,
 //! `builder` and `events` are the node itself.
 
+/// The examples of the guide compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+struct Guide;
+
 mod address;
 mod error;
 mod event;
