@@ -342,3 +342,22 @@ async fn tell_health(hub: Arc<Hub>, mut stopped: watch::Receiver<bool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Node, Settings};
+    use std::time::Duration;
+
+    /// The daemon waits for this to end with an error instead of serving an API without a node.
+    #[tokio::test]
+    async fn a_node_whose_core_panics_has_stopped() {
+        let mut settings = Settings::default();
+        settings.listen.addresses = vec![([127, 0, 0, 1], 0).into()];
+        let node = Node::builder().config(settings).start().await.expect("the node starts");
+        let mut events = node.events();
+        let answer = node.shared.owner.ask(|_, _| panic!("a test asked for it")).await;
+        assert!(answer.is_err());
+        tokio::time::timeout(Duration::from_secs(20), node.stopped()).await.expect("it has stopped");
+        assert!(node.status().await.is_none() && events.next().await.is_none());
+    }
+}

@@ -1,0 +1,70 @@
+//! The log as people read it. The log belongs to the process, so this file has one test.
+
+mod common;
+
+use common::*;
+use peerkeep::{EventKind, Target};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        String::from_utf8(bytes).expect("is text").lines().map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn s3_83_the_log_is_short_and_written_for_people() {
+    let page = Page::default();
+    let writer = page.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let (a, b) = (node(1, settings(1)).await, node(2, settings(2)).await);
+    let mut events = a.events();
+    a.want(address(&b)).await.expect("is accepted");
+    connected(&a, &b).await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    b.shutdown().await;
+    let lost = until(&mut events, "the loss", |event| matches!(event, EventKind::Lost { .. })).await;
+    let EventKind::Lost { age_ms, .. } = lost.what else { panic!("{lost:?}") };
+    assert!((60..20_000).contains(&age_ms), "the connection was up for {age_ms} ms");
+    for _ in 0..6 {
+        until(&mut events, "a failure", |event| matches!(event, EventKind::Failed { .. })).await;
+    }
+    a.ban(Target::Key(b.id().key()), Some(Duration::from_secs(3_600))).await.expect("is accepted");
+    let id = b.id().to_string();
+    a.shutdown().await;
+
+    let lines = page.lines();
+    let with = |text: &str| -> Vec<&String> { lines.iter().filter(|line| line.contains(text)).collect() };
+    let failed = with("could not connect");
+    assert_eq!(failed.len(), 1, "six failures within a minute are one line: {failed:?}");
+    assert!(failed[0].contains(" WARN ") && failed[0].contains(&id), "{failed:?}");
+    let lost = with("connection lost");
+    assert!(!lost.is_empty() && lost.iter().all(|line| !line.contains("age=0")), "{lost:?}");
+    assert!(with("direction=outbound")[0].contains("remote=127.0.0.2:"));
+    assert!(with("banned")[0].contains("by=operator span=1h"), "{:?}", with("banned"));
+    for odd in ["Some(", "None", "Operator", "Outbound", "Inbound", "remote=\"", "os error", "Duration"] {
+        assert!(with(odd).is_empty(), "{odd}: {:?}", with(odd));
+    }
+}
