@@ -113,9 +113,14 @@ impl Daemon {
     /// Serves until somebody asks it to stop, then drains: ten seconds at most, or until asked a second time.
     ///
     /// # Errors
-    /// It was asked twice, or the drain took too long.
+    /// It was asked twice, the drain took too long, or the node stopped without being asked.
     pub async fn live(mut self) -> Ended {
-        let name = self.attend().await;
+        let Some(name) = self.attend().await else {
+            let _ = self.stop_api.send(true);
+            let _ = self.api.await;
+            let failure = Failure::failed("the node stopped by itself, which is a bug");
+            return Err(failure.next("start it again, and keep the journal and the log for a bug report"));
+        };
         tracing::info!("{name}: saying goodbye to all peers; a second signal stops at once");
         let drained = tokio::select! {
             drained = tokio::time::timeout(DRAIN, self.node.shutdown()) => drained.is_ok(),
@@ -134,15 +139,17 @@ impl Daemon {
         }
     }
 
-    /// Takes signals and reloads until one says stop.
-    async fn attend(&mut self) -> &'static str {
+    /// Takes signals and reloads until one says stop; `None` when the node is gone before.
+    async fn attend(&mut self) -> Option<&'static str> {
         loop {
             let asked = tokio::select! {
                 heard = self.signals.next() => match heard {
-                    Heard::Stop(name) => return name,
+                    Heard::Stop(name) => return Some(name),
                     Heard::Reload => None,
                 },
                 asked = self.reload_inbox.recv() => asked,
+                // A supervisor restarts a process that ended, not one that serves nothing any more.
+                () = self.node.stopped() => return None,
             };
             // All that wait now want the same: one reload answers them, and a storm of signals is one signal.
             let mut waiting: Vec<Asked> = asked.into_iter().collect();
@@ -228,4 +235,31 @@ fn started(error: StartError) -> Failure {
             .next("stop the program that listens there, or choose another address: --listen IP:PORT"),
         StartError::Store(_) | StartError::System { .. } | StartError::Part(_) => Failure::failed(message),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_stops_by_itself_ends_the_daemon_with_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place::find(Some(&folder.path().join("data")), None).expect("a place");
+        let overrides = Overrides { listen: vec![([127, 0, 0, 1], 0).into()], ..Overrides::default() };
+        let settings = crate::settings::load(&place, &overrides).expect("settings");
+        let level = Level::new(true, |_| true);
+        let daemon = Daemon::start(Start { place, settings, overrides, level, want: Vec::new() })
+            .await
+            .expect("it starts");
+        let node = daemon.node.clone();
+        let (ended, ()) = tokio::time::timeout(SOON, async { tokio::join!(daemon.live(), node.shutdown()) })
+            .await
+            .expect("it ends");
+        let failure = ended.expect_err("nobody asked the daemon");
+        assert_eq!(failure.code, Code::Failed);
+        assert!(failure.message.contains("stopped by itself"), "{failure}");
+    }
+
+    /// Only a failure takes this long.
+    const SOON: Duration = Duration::from_secs(30);
 }
