@@ -305,6 +305,11 @@ impl Core {
         }
     }
 
+    /// Contacts of that stack with that standing.
+    pub(crate) fn standing_count(&self, stack: StackId, standing: Standing) -> u32 {
+        self.counts.standing[stack.index()][standing.index()]
+    }
+
     /// Whether enough contacts of that stack are connected or on their way.
     fn is_target_met(&self, stack: StackId) -> bool {
         let busy = self.standing_count(stack, Standing::Connected)

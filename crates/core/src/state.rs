@@ -10,7 +10,7 @@ use crate::slab::{NONE, Slab};
 use crate::wheel::{Owner, Wheel};
 use crate::{
     Addr, Addrs, Close, Config, ConnRef, ContactRef, Direction, Effect, Effects, End, MAX_ADDRS, STACKS,
-    Source, StackId, Stage, Subnet, Time, Told, Who,
+    Source, Stage, Subnet, Time, Told, Who,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -489,11 +489,6 @@ impl Core {
         if was_told && contact != NONE {
             self.lose(row, Some(why), End::Asked, out);
         }
-    }
-
-    /// Contacts of that stack with that standing.
-    pub(crate) fn standing_count(&self, stack: StackId, standing: Standing) -> u32 {
-        self.counts.standing[stack.index()][standing.index()]
     }
 }
 
