@@ -189,7 +189,7 @@ async fn fault_i5_everything_stored_is_loaded_before_anybody_is_served() {
 #[tokio::test]
 async fn an_address_that_is_somebody_answers_who_waits() {
     let (a, b) = (node(1).await, node(2).await);
-    let nobody = peerkeep_core::Who::mesh(peerkeep_core::PeerKey::from_addr(b.addr));
+    let nobody = peerkeep_core::Who::mesh(PeerKey::from_addr(b.addr));
     let Outcome::Connected { contact, .. } = a.connect(nobody, &[b.addr]).await else { panic!("b listens") };
     let met = a.owner.ask(move |view, _| view.contact(contact).map(|seen| seen.who)).await.expect("runs");
     assert_eq!(met, Some(who(2)));
@@ -266,7 +266,7 @@ async fn a_link_that_ignores_the_close_is_cut_at_the_deadline() {
 #[tokio::test]
 async fn a_node_dialling_itself_does_not_connect() {
     let a = node(1).await;
-    let nobody = peerkeep_core::Who::mesh(peerkeep_core::PeerKey::from_addr(a.addr));
+    let nobody = peerkeep_core::Who::mesh(PeerKey::from_addr(a.addr));
     let outcome = a.connect(nobody, &[a.addr]).await;
     assert!(!matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
     a.until("no conns", |view| view.conns().next().is_none()).await;

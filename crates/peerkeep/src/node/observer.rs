@@ -34,7 +34,10 @@ fn one_more(count: &AtomicU64) {
 impl Observer for Watcher {
     fn told(&mut self, view: View<'_>, contact: ContactRef, conn: ConnRef, what: Told, now: Time) {
         if let Some(lines) = self.quiet.left_out(now) {
-            tracing::warn!(lines, "more was wrong with peers than is worth the log; see `peers` and `events`");
+            tracing::warn!(
+                lines,
+                "more was wrong with peers than is worth the log; see `peers` and `events`"
+            );
         }
         let Some(seen) = view.contact(contact) else { return };
         let peer = PeerId(seen.who.key);

@@ -129,7 +129,8 @@ mod tests {
 
     impl Dead {
         fn new() -> Dead {
-            let core = Core::new(Config::new(PeerKey::ed25519([1; 32]), 1), [7; 32], at(0)).expect("a config");
+            let core =
+                Core::new(Config::new(PeerKey::ed25519([1; 32]), 1), [7; 32], at(0)).expect("a config");
             Dead { core, now: at(1), failed_at: Vec::new() }
         }
 
