@@ -236,6 +236,7 @@ impl Core {
         if spent && !contact.flags.wanted && !self.has_live_conn(row) {
             self.contacts.row_mut(row).flags.asked = false;
             self.set_standing(row, Standing::GaveUp);
+            self.revive_at = self.now + crate::keep::REVIVE_EVERY;
             self.tell(row, NONE, Told::GaveUp, out);
             self.store(row, out);
         } else if !self.has_conn_in(row, &[Stage::Held, Stage::Offered]) {

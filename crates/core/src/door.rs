@@ -53,6 +53,7 @@ impl Core {
             queue_wake: Time::NEVER,
             candidates: ALL.map(|stack| Queue::new(Line::candidates(stack), 64)),
             spent: Queue::new(Line::Spent, 64),
+            revive_at: Time::ZERO,
             sweep: Sweep::default(),
             net: Weather { online: true, paused_until: Time::ZERO, local_faults: 0 },
             doomed: Vec::new(),

@@ -4,9 +4,12 @@
 use crate::contact::Standing;
 use crate::slab::NONE;
 use crate::{Addrs, Answer, Core, Effects, Refusal, STACKS, Source, StackId, Stage, Time, Told, Who};
+use core::time::Duration;
 
 /// Contacts picked to fill a target per step at most.
 const FILL_PER_STEP: u32 = 8;
+/// How often a node that is alone tries one of those it gave up on.
+pub(crate) const REVIVE_EVERY: Duration = Duration::from_secs(30);
 /// Contacts proven to be one peer at most.
 pub(crate) const MAX_RING: usize = 8;
 pub(crate) const ALL: [StackId; STACKS] = [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan];
@@ -338,12 +341,51 @@ impl Core {
                 self.pursue(row, out);
             }
         }
+        if self.now >= self.revive_at && ALL.iter().any(|stack| self.is_alone(*stack)) {
+            self.revive_one(out);
+        }
+    }
+
+    /// Whether a stack has a target, nobody connected, and nobody left to try by itself.
+    fn is_alone(&self, stack: StackId) -> bool {
+        let counts = &self.counts.standing[stack.index()];
+        let (idle, gave_up) = (Standing::Idle.index(), Standing::GaveUp.index());
+        let busy = counts.iter().enumerate().any(|(at, count)| at != idle && at != gave_up && *count > 0);
+        self.cfg.rules(stack).target > 0
+            && !busy
+            && self.candidates[stack.index()].len() == 0
+            && counts[gave_up] > 0
+    }
+
+    /// Who gave up on everybody in a long outage would stay alone for ever: one contact that gave up gets one more
+    /// attempt, the longest forgotten first.
+    fn revive_one(&mut self, out: &mut Effects) {
+        let Some(row) = self.spent.front(&mut self.contacts) else { return };
+        self.revive_at = self.now + REVIVE_EVERY;
+        let contact = self.contacts.row(row);
+        if contact.standing == Standing::GaveUp && self.is_alone(contact.who.stack) {
+            let attempts = self.backoff(row).max_attempts;
+            self.set_standing(row, Standing::Idle);
+            let contact = self.contacts.row_mut(row);
+            contact.failures = attempts.saturating_sub(1);
+            contact.retry_at = Time::ZERO;
+            contact.flags.filling = true;
+            self.pursue(row, out);
+        } else {
+            // To the back of the queue.
+            self.spent.leave(&mut self.contacts, row);
+            self.spent.front(&mut self.contacts);
+            self.spent.join(&mut self.contacts, row);
+            self.revive_at = self.now;
+        }
     }
 
     /// When a candidate could be picked although nothing else happens.
     pub(crate) fn target_wake(&self) -> Time {
         let open = ALL.iter().any(|s| self.candidates[s.index()].len() > 0 && !self.is_target_met(*s));
+        let alone = ALL.iter().any(|stack| self.is_alone(*stack));
         match open {
+            false if alone && self.may_fill() => self.revive_at,
             true if self.may_fill() => self.now,
             true if self.net.online && !self.draining && self.queue.len() == 0 => self.net.paused_until,
             _ => Time::NEVER,

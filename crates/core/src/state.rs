@@ -41,6 +41,8 @@ pub struct Core {
     pub(crate) queue_wake: Time,
     pub(crate) candidates: [Queue; STACKS],
     pub(crate) spent: Queue,
+    /// When a node that nobody is left to connect to tries one that gave up.
+    pub(crate) revive_at: Time,
     pub(crate) sweep: Sweep,
     pub(crate) net: Weather,
     pub(crate) doomed: Vec<u32>,

@@ -55,6 +55,7 @@ fn fault_l9_addresses_are_counted_by_ip_and_by_subnet() {
     rig.arrive(addr("[2001:db8:0:1::1]:1")).expect("another /64");
 }
 
+/// Fault L7: nobody who is connected makes room.
 #[test]
 fn over_the_limit_a_few_are_told_why_and_the_rest_dropped() {
     let mut rig = Rig::new(|c| {
@@ -82,6 +83,7 @@ fn fault_l2_a_silent_arrival_is_reaped_at_its_deadline() {
     assert_eq!(rig.slots(), 0);
 }
 
+/// Fault D13 (the queue) and D14 (a cancel within it).
 #[test]
 fn dials_wait_for_slots_in_fair_order_and_never_exceed_them() {
     let mut rig = Rig::new(|c| c.limits.outbound = 2);

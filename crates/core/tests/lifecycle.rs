@@ -268,6 +268,7 @@ fn a_peer_that_flaps_is_not_dialled_for_ever_at_speed() {
     assert!(dials - at_ten_minutes < 20, "{} dials in the next twenty", dials - at_ten_minutes);
 }
 
+/// Faults D11 and D12.
 #[test]
 fn local_faults_pause_everything_and_punish_nobody() {
     let mut rig = Rig::new(|_| ());
@@ -378,6 +379,7 @@ fn idle_connections_nobody_wants_are_closed_and_others_kept() {
     assert_eq!(rig.closed(), [], "held");
 }
 
+/// Faults C1 and F12: two unanswered probes close, and the loss is told once.
 #[test]
 fn silence_is_probed_and_two_unanswered_probes_are_death() {
     let mut rig = Rig::new(|_| ());

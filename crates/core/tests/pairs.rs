@@ -33,6 +33,7 @@ fn fault_d3_simultaneous_dials_leave_exactly_one_and_withdraw_nothing() {
     }
 }
 
+/// Fault D4, among others: redials while the other end is half open.
 #[test]
 fn wanted_pairs_heal_after_breaks_crashes_and_cancels() {
     for seed in 0..SEEDS {

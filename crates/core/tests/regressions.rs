@@ -182,6 +182,7 @@ fn retrying_a_wanted_peer_leaves_no_wish_behind() {
     assert_eq!(rig.dialled(), None, "wanted no longer");
 }
 
+/// Fault D4, for a link that still works: make before break.
 #[test]
 fn a_replacing_hello_leaves_the_old_link_up_until_the_confirm() {
     let mut rig = Rig::new(|_| ());
@@ -269,4 +270,44 @@ fn a_wanted_link_that_nobody_uses_is_not_looked_at_every_other_second() {
     rig.seconds(600);
     let wakes = rig.core.stats().actions - before;
     assert!(wakes < 40, "{wakes} wakes in ten minutes");
+}
+
+#[test]
+fn a_node_that_gave_up_on_everybody_does_not_stay_alone_for_ever() {
+    let mut rig = Rig::new(|c| {
+        c.rules[0].target = 3;
+        c.rules[0].backoff = Backoff { max_attempts: 2, ..Backoff::default() };
+    });
+    for n in 1..=3 {
+        rig.saw(Fact::Learned { who: peer(n), addrs: addrs(&[at(n)]), source: Source::Told });
+        let conn = rig.dialled().expect("the target is not met");
+        rig.fail(conn, FaultKind::Refused);
+    }
+    let fail_all = |rig: &mut Rig, seconds| {
+        let mut dials = 0;
+        for _ in 0..seconds {
+            let dialled: Vec<ConnRef> = rig
+                .seconds(1)
+                .iter()
+                .filter_map(|effect| match effect {
+                    Effect::Dial { conn, .. } => Some(*conn),
+                    _ => None,
+                })
+                .collect();
+            dials += dialled.len();
+            for conn in dialled {
+                rig.fail(conn, FaultKind::Refused);
+            }
+        }
+        dials
+    };
+    fail_all(&mut rig, 20);
+    assert_eq!([1, 2, 3].map(|n| rig.standing(n)).iter().filter(|s| **s == Standing::GaveUp).count(), 3);
+    let dials = fail_all(&mut rig, 600);
+    assert!((10..=21).contains(&dials), "one every half a minute: {dials} in ten");
+    while rig.seconds(1).iter().all(|effect| !matches!(effect, Effect::Dial { .. })) {}
+    let conn = rig.dialled().expect("a dial");
+    let who = rig.core.view().dial(conn).expect("what to dial").who;
+    rig.answer(conn, who.key.bytes[0]);
+    assert_eq!(rig.standing(who.key.bytes[0]), Standing::Connected);
 }
