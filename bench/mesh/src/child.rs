@@ -40,9 +40,11 @@ async fn listen<C: Contender>() -> Result<()> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["cpu"] => say(&cpu_ns().to_string())?,
-            ["settle", up] => {
-                let counts = timeout(PATIENCE, listener.tally().settle(up.parse()?)).await??;
-                say(&counts.met.to_string())?;
+            ["settle", up, met] => {
+                let settled = timeout(PATIENCE / 4, listener.tally().settle(up.parse()?, met.parse()?)).await;
+                settled
+                    .with_context(|| format!("{line}, but there are {:?}", listener.tally().counts()))??;
+                say("settled")?;
             }
             _ => bail!("a listener does not know {line:?}"),
         }

@@ -42,7 +42,7 @@ pub trait Dialler {
 pub struct Tally(watch::Sender<Counts>);
 
 /// What a [`Tally`] has counted.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Connections up now.
     pub up: usize,
@@ -69,10 +69,16 @@ impl Tally {
         self.0.send_modify(|counts| counts.up = counts.up.saturating_sub(1));
     }
 
-    /// Waits until exactly `up` connections are up.
-    pub async fn settle(&self, up: usize) -> Result<Counts> {
+    /// Waits until exactly `up` connections are up and exactly `met` have ever been.
+    pub async fn settle(&self, up: usize, met: u64) -> Result<()> {
         let mut seen = self.0.subscribe();
-        let counts = *seen.wait_for(|counts| counts.up == up).await.context("the listener ended")?;
-        Ok(counts)
+        let wait = seen.wait_for(|counts| counts.up == up && counts.met == met);
+        wait.await.context("the listener ended")?;
+        Ok(())
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        *self.0.borrow()
     }
 }
