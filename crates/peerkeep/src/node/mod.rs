@@ -9,6 +9,8 @@ mod local;
 mod look;
 mod observer;
 mod quiet;
+#[cfg(test)]
+mod scale;
 mod shared;
 mod start;
 mod whom;
