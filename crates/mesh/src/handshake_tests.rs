@@ -151,8 +151,9 @@ fn the_cores_refusal_reaches_the_dialler_with_its_times() {
     let mut out = Vec::new();
     emit_turn(&Refusal::Stale { newer: 123 }, Duration::from_secs(3), &mut out);
     match dialler.handle(read(&out)).unwrap_err().error {
-        MeetError::Declined { key, retry_after, newer_epoch, reason } => {
+        MeetError::Declined { key, code, retry_after, newer_epoch, reason } => {
             assert_eq!((key, newer_epoch, retry_after.as_secs()), (Some(B), 123, 3));
+            assert_eq!(code, Reason::Stale.code());
             assert_eq!(reason, Reason::Stale.text());
         }
         other => panic!("{other:?}"),
