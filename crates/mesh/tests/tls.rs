@@ -161,7 +161,7 @@ async fn a_certificate_shown_without_its_key_is_turned_away() {
 }
 
 #[tokio::test]
-async fn dates_in_certificates_mean_nothing_and_the_hello_decides() {
+async fn fault_h8_dates_in_certificates_mean_nothing_and_the_hello_decides() {
     let (chain, key) = self_signed(&rcgen::PKCS_ED25519, |params| {
         params.not_after = rcgen::date_time_ymd(1999, 1, 1);
     });
@@ -219,11 +219,10 @@ async fn fault_h10_plaintext_and_older_tls_are_refused_and_called_so() {
 
 #[tokio::test]
 async fn fault_h9_garbage_of_every_length_ends_at_once() {
-    for length in [1, 4, 5, 6, 100, 20_000] {
+    // Shorter than a record's header, it may still become one: the deadline of the handshake is for those.
+    for length in [6, 7, 100, 20_000] {
         let bytes: Vec<u8> = (0..length).map(|n: u32| (n * 37 % 256) as u8).collect();
-        if length > 5 {
-            accepted_raw(&bytes).await;
-        }
+        accepted_raw(&bytes).await;
     }
 }
 
@@ -246,7 +245,8 @@ async fn s3_24_a_refusal_reaches_the_dialler_with_its_reason_and_time() {
     let (near, far) =
         soon(async { tokio::join!(dial(&a, Some(b.key()), dialled), accept(&b, turn, accepted)) }).await;
     match near.map(|_| ()).unwrap_err() {
-        MeetError::Declined { key, reason, retry_after, newer_epoch } => {
+        MeetError::Declined { key, code, reason, retry_after, newer_epoch } => {
+            assert_eq!(code, Reason::Full.code());
             assert_eq!((key, retry_after.as_secs(), newer_epoch), (Some(b.key()), 7, 0));
             assert_eq!(reason, Reason::Full.text());
         }
