@@ -5,6 +5,7 @@ use super::fleet::Fleet;
 use super::watch::Watch;
 use crate::out;
 use serde::Serialize;
+use std::time::Duration;
 
 /// Fewer dials a minute than this, over all nodes, in steady state.
 const MAX_DIALS_PER_MINUTE: f64 = 10.0;
@@ -12,6 +13,10 @@ const MAX_DIALS_PER_MINUTE: f64 = 10.0;
 const MAX_ESTABLISH_MS: u64 = 1_000;
 /// A killed node must be connected again that long after it listens.
 const MAX_HEAL_MS: u64 = 2_000;
+/// Each node must take less than this, in per cent of a core.
+const MAX_CPU_PERCENT: f64 = 1.0;
+/// Processor time is judged over this much time without faults: in less, the start and the faults still show.
+const MIN_CPU_SPAN: Duration = Duration::from_secs(60);
 
 /// The figures, also as JSON.
 #[derive(Debug, Clone, Serialize)]
@@ -28,7 +33,11 @@ pub struct Figures {
     pub connections: Vec<u32>,
     /// Connections beyond one per pair: announced twice, or surplus sockets at rest.
     pub duplicate_connections: u32,
-    /// Handshakes that failed outside the windows of the faults made.
+    /// Fewest connections that any node had in any look outside the windows of the faults made.
+    pub connections_lowest: u32,
+    /// Links lost outside those windows, as either side counted them.
+    pub losses_outside_faults: u64,
+    /// Handshakes that failed outside those windows.
     pub handshake_failures: u64,
     /// Dials over all nodes while nothing was wrong.
     pub dials_per_minute_steady: f64,
@@ -43,6 +52,10 @@ pub struct Figures {
     pub heal_after_kill_ms: Option<u64>,
     /// From the start of the processes until all were connected, in milliseconds.
     pub first_connected_ms: u64,
+    /// Processor time of each node while nothing was wrong, in per cent of a core.
+    pub cpu_percent: Vec<f64>,
+    /// Lines of log a minute in the same time, over all nodes.
+    pub log_lines_per_minute: f64,
     /// Lines of level ERROR in the nodes' logs: each would be a bug.
     pub error_lines: usize,
     /// Actions in the nodes' journals, all replayed at the end to the same digests.
@@ -51,6 +64,8 @@ pub struct Figures {
     pub missed: Vec<String>,
     #[serde(skip)]
     faults: bool,
+    #[serde(skip)]
+    steady: Duration,
 }
 
 impl Figures {
@@ -64,6 +79,8 @@ impl Figures {
             connections_per_node: connections.iter().copied().min().unwrap_or(0),
             connections,
             duplicate_connections: watch.duplicates(),
+            connections_lowest: watch.lowest.unwrap_or(0),
+            losses_outside_faults: watch.losses,
             handshake_failures: watch.handshake_failures,
             dials_per_minute_steady: watch.dials_per_minute().unwrap_or(0.0),
             dials_per_minute_one_dead: None,
@@ -71,10 +88,13 @@ impl Figures {
             established: watch.established_ms.len(),
             heal_after_kill_ms: None,
             first_connected_ms: 0,
+            cpu_percent: watch.cpu_percent(),
+            log_lines_per_minute: watch.log_lines_per_minute(),
             error_lines: 0,
             replayed_actions: 0,
             missed: Vec::new(),
             faults: plan.faults,
+            steady: watch.steady(),
         };
         figures.judge(watch.missed_events);
         figures
@@ -129,6 +149,16 @@ impl Figures {
         if self.duplicate_connections > 0 {
             self.miss(format!("{} duplicate connections", self.duplicate_connections));
         }
+        if self.connections_lowest < expected {
+            self.miss(format!("a node had {} connections outside the faults made", self.connections_lowest));
+        }
+        if self.losses_outside_faults > 0 {
+            self.miss(format!("{} links lost outside the faults made", self.losses_outside_faults));
+        }
+        let busiest = self.busiest();
+        if self.steady >= MIN_CPU_SPAN && busiest >= MAX_CPU_PERCENT {
+            self.miss(format!("a node took {busiest:.2} % of a core while nothing was wrong"));
+        }
         if self.handshake_failures > 0 {
             self.miss(format!("{} failed handshakes outside the faults made", self.handshake_failures));
         }
@@ -143,6 +173,10 @@ impl Figures {
         }
     }
 
+    fn busiest(&self) -> f64 {
+        self.cpu_percent.iter().copied().fold(0.0, f64::max)
+    }
+
     /// The summary for people.
     pub fn summary(&self) -> String {
         let expected = self.nodes.saturating_sub(1);
@@ -152,6 +186,12 @@ impl Figures {
         let mut rows = vec![
             ["connections of each node".into(), each, format!("{expected} each")],
             ["duplicate connections".into(), self.duplicate_connections.to_string(), "0".into()],
+            [
+                "fewest connections of a node outside the faults made".into(),
+                self.connections_lowest.to_string(),
+                expected.to_string(),
+            ],
+            ["links lost outside the faults made".into(), self.losses_outside_faults.to_string(), "0".into()],
             [
                 "failed handshakes outside the faults made".into(),
                 self.handshake_failures.to_string(),
@@ -168,6 +208,12 @@ impl Figures {
                 format!("below {MAX_ESTABLISH_MS} ms"),
             ],
         ];
+        rows.push(self.cpu_row());
+        rows.push([
+            "lines of log a minute in steady state, all nodes".into(),
+            format!("{:.1}", self.log_lines_per_minute),
+            "-".into(),
+        ]);
         if self.faults {
             rows.push([
                 "connected again after a kill, from listening".into(),
@@ -196,6 +242,14 @@ impl Figures {
         }
         text.push_str(if self.passed { "All reached.\n" } else { "Not all reached.\n" });
         text
+    }
+}
+
+impl Figures {
+    fn cpu_row(&self) -> [String; 3] {
+        let limit = format!("below {MAX_CPU_PERCENT:.0} %");
+        let judged = if self.steady >= MIN_CPU_SPAN { limit } else { "judged from a minute on".into() };
+        ["processor time of the busiest node, of a core".into(), format!("{:.2} %", self.busiest()), judged]
     }
 }
 

@@ -233,7 +233,8 @@ impl Drop for Fleet {
 }
 
 impl Member {
-    fn pid(&self) -> Option<Pid> {
+    /// Its process, while there is one.
+    pub fn pid(&self) -> Option<Pid> {
         let raw = i32::try_from(self.child.as_ref()?.id()?).ok()?;
         Pid::from_raw(raw)
     }

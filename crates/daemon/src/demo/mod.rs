@@ -4,6 +4,7 @@
 mod faults;
 mod figures;
 mod fleet;
+mod load;
 mod table;
 mod watch;
 
@@ -85,7 +86,7 @@ async fn perform(plan: &Plan, fleet: &mut Fleet) -> Result<Figures, Failure> {
     }
     let connected_ms = began.elapsed().as_millis();
     screen.say(&format!("all connected after {connected_ms} ms"));
-    watch.steady_from_now();
+    watch.steady_from_now(fleet);
     let end = Instant::now() + plan.hold;
     let mut notes = faults::Notes::default();
     if plan.faults {
@@ -93,7 +94,7 @@ async fn perform(plan: &Plan, fleet: &mut Fleet) -> Result<Figures, Failure> {
     }
     screen.phase("holding");
     watch.hold_until(fleet, &mut screen, end).await;
-    watch.end_steady();
+    watch.end_steady(fleet);
     let all_connected = watch.all_connected(fleet).await;
     let mut figures = Figures::of(plan, &watch);
     figures.first_connected_ms = u64::try_from(connected_ms).unwrap_or(u64::MAX);

@@ -2,6 +2,7 @@
 //! a witness that does not depend on our counting. Times in which the demo itself makes a fault are left out.
 
 use super::fleet::Fleet;
+use super::load::Load;
 use super::table::Screen;
 use crate::client::{Client, Feed};
 use peerkeep::{Direction, Event, EventKind, NodeStatus, PeerStatus, Totals};
@@ -36,6 +37,11 @@ pub struct Watch {
     base: Vec<Totals>,
     /// Sums outside the windows of faults.
     pub handshake_failures: u64,
+    /// Links lost, in the same times.
+    pub losses: u64,
+    /// Fewest connections that a node had in any look, in the same times.
+    pub lowest: Option<u32>,
+    load: Load,
     steady_dials: u64,
     steady_since: Option<Instant>,
     steady: Duration,
@@ -63,6 +69,9 @@ impl Watch {
             announced_twice: 0,
             base: vec![Totals::default(); nodes],
             handshake_failures: 0,
+            losses: 0,
+            lowest: None,
+            load: Load::new(nodes),
             steady_dials: 0,
             steady_since: None,
             steady: Duration::ZERO,
@@ -159,36 +168,54 @@ impl Watch {
         (seconds > 0.0).then(|| self.steady_dials as f64 * 60.0 / seconds)
     }
 
+    /// Processor time of each node in the time without faults, in per cent of a core.
+    pub fn cpu_percent(&self) -> Vec<f64> {
+        self.load.cpu_percent(self.steady)
+    }
+
+    /// Lines of log a minute over all nodes, in the same time.
+    pub fn log_lines_per_minute(&self) -> f64 {
+        self.load.log_lines_per_minute(self.steady)
+    }
+
+    /// How long nothing was wrong.
+    pub fn steady(&self) -> Duration {
+        self.steady
+    }
+
     /// From now on dials count as steady ones.
-    pub fn steady_from_now(&mut self) {
-        for (base, status) in self.base.iter_mut().zip(&self.latest) {
-            if let Some(status) = status {
-                self.handshake_failures +=
-                    status.totals.handshake_failures.saturating_sub(base.handshake_failures);
-                *base = status.totals;
-            }
-        }
+    pub fn steady_from_now(&mut self, fleet: &Fleet) {
+        self.take_totals();
+        self.load.begin(fleet);
         self.steady_since = Some(Instant::now());
     }
 
     /// Takes what was counted since `steady_from_now`; what follows does not count until then.
-    pub fn end_steady(&mut self) {
+    pub fn end_steady(&mut self, fleet: &Fleet) {
         let Some(since) = self.steady_since.take() else { return };
         self.steady += since.elapsed();
+        self.load.end(fleet);
+        self.steady_dials += self.take_totals();
+    }
+
+    /// Adds what happened since the last time; how many dials that were.
+    fn take_totals(&mut self) -> u64 {
+        let mut dials = 0;
         for (base, status) in self.base.iter_mut().zip(&self.latest) {
-            if let Some(status) = status {
-                self.handshake_failures +=
-                    status.totals.handshake_failures.saturating_sub(base.handshake_failures);
-                self.steady_dials += status.totals.dials.saturating_sub(base.dials);
-                *base = status.totals;
-            }
+            let Some(status) = status else { continue };
+            let now = status.totals;
+            self.handshake_failures += now.handshake_failures.saturating_sub(base.handshake_failures);
+            self.losses += now.lost.saturating_sub(base.lost);
+            dials += now.dials.saturating_sub(base.dials);
+            *base = now;
         }
+        dials
     }
 
     /// A fault is about to be made.
     pub async fn open_window(&mut self, fleet: &Fleet) {
         self.look(fleet).await;
-        self.end_steady();
+        self.end_steady(fleet);
         self.window = true;
     }
 
@@ -200,6 +227,7 @@ impl Watch {
         }
         self.window = false;
         self.surplus_looks = 0;
+        self.load.begin(fleet);
         self.steady_since = Some(Instant::now());
     }
 
@@ -214,6 +242,10 @@ impl Watch {
                 self.take_times(index, status, peers);
             }
             self.latest[index] = seen.map(|(status, _)| status);
+        }
+        if self.steady_since.is_some() {
+            let counts = self.latest.iter().flatten().map(|status| status.counts.connected);
+            self.lowest = counts.chain(self.lowest).min();
         }
         while let Ok((index, event)) = self.inbox.try_recv() {
             self.take_event(index, event);
