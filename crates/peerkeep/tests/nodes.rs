@@ -93,7 +93,9 @@ async fn a_dial_to_nobody_fails_in_document_000s_words_and_is_given_up() {
     let mut quick = settings(1);
     quick.backoff.max_attempts = 2;
     let a = node(1, quick).await;
-    let free = std::net::TcpListener::bind("127.0.0.9:0").expect("a port");
+    // Bound, so that nobody else takes the port meanwhile, and not listening.
+    let free = tokio::net::TcpSocket::new_v4().expect("a socket");
+    free.bind(([127, 0, 0, 9], 0).into()).expect("a port");
     let nobody: PeerAddress = format!(
         "{}/p2p/{}",
         multiaddr(free.local_addr().expect("bound")),
@@ -101,7 +103,6 @@ async fn a_dial_to_nobody_fails_in_document_000s_words_and_is_given_up() {
     )
     .parse()
     .expect("an address");
-    drop(free);
     let outcome = a.connect(nobody.clone(), WAIT).await.expect("is accepted");
     let Outcome::GaveUp { attempts: 2, error: Some(error), peer } = outcome else { panic!("{outcome:?}") };
     assert_eq!(error.kind, ErrorKind::Refused);

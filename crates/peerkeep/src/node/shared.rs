@@ -214,13 +214,20 @@ impl Shared {
 
 /// Looks names up until every one has resolved once or the node stops.
 async fn keep_looking(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>, mut left: Vec<PeerAddress>) {
-    loop {
+    for round in 1_u32.. {
         let mut missing = Vec::new();
         for peer in left {
             let Some(shared) = shared.upgrade() else { return };
             match shared.want(&peer).await {
                 Err(CommandError::Name(name)) => {
-                    tracing::warn!(name, "a wanted peer's name does not resolve; trying again later");
+                    // Worth a line at first, and ever more rarely later.
+                    if round.is_power_of_two() {
+                        tracing::warn!(
+                            name,
+                            round,
+                            "a wanted peer's name does not resolve; trying again later"
+                        );
+                    }
                     missing.push(peer);
                 }
                 Err(error) => tracing::warn!(%peer, %error, "a peer of the settings cannot be wanted"),
