@@ -142,6 +142,8 @@ impl Core {
             }
             if conn.stage == Stage::Up {
                 if self.contacts.row(contact).epoch_changes >= CLONE_AT {
+                    // One stable spell must not be enough to begin again: two clones would take turns for ever.
+                    self.contacts.row_mut(contact).epoch_changes = CLONE_AT + 1;
                     self.tell(contact, row, Told::CloneSuspected, out);
                     return Err(Refusal::AlreadyConnected);
                 }
