@@ -411,3 +411,67 @@ fn fault_d13_a_mass_failure_spreads_its_redials() {
         assert!(window.iter().sum::<usize>() <= 620, "the dial rate holds: {window:?}");
     }
 }
+
+#[test]
+fn fault_l8_a_thousand_arrivals_at_full_limits_cost_nobody_a_connection() {
+    let mut rig = Rig::new(|c| {
+        c.limits.inbound = 10;
+        c.limits.courtesy = 4;
+        c.rules[0].liveness = Liveness::Transport;
+    });
+    let honest: Vec<ConnRef> = (1..=10).map(|n| rig.inbound(n, 1).expect("room")).collect();
+    let mut open = Vec::new();
+    for round in 0..1_000_u32 {
+        let n = 20 + (round % 150) as u8;
+        let verdict = rig.arrive(addr(&format!("12.{}.{}.1:{}", round / 250, round % 250, 1_000 + round)));
+        match verdict {
+            Ok(conn) if round % 2 == 0 => {
+                rig.hello(conn, n, Greeting { epoch: 500, dial: 1, ..Default::default() });
+                assert_eq!(rig.turned(conn), Some(Refusal::Full(Limit::Inbound)));
+                rig.gone(conn, End::Asked);
+            }
+            Ok(conn) => open.push(conn),
+            verdict => assert_eq!(limit_of(verdict), Some(Limit::Inbound)),
+        }
+        rig.pass(Duration::from_millis(50));
+        for (conn, _) in rig.closed() {
+            assert!(!honest.contains(&conn), "nobody who is connected makes room");
+            rig.gone(conn, End::Asked);
+            open.retain(|one| *one != conn);
+        }
+        if open.len() > 3 {
+            rig.fail(open.remove(0), FaultKind::Closed);
+        }
+    }
+    let up = |conn: &ConnRef| rig.core.view().conn(*conn).is_some_and(|conn| conn.stage == Stage::Up);
+    assert!(honest.iter().all(up));
+    rig.gone(honest[0], End::Goodbye(Close::Idle));
+    assert!(rig.inbound(11, 1).is_ok(), "a place that is free is free for everybody");
+    assert!(matches!(rig.connect(12), Answer::Begun(_)), "and our own dials have places of their own");
+}
+
+#[test]
+fn fault_d14_a_cancel_costs_the_same_however_long_the_queue_is() {
+    let cost = |queued: u32| {
+        let mut rig = Rig::new(|c| c.limits.outbound = 1);
+        let who = |n: u32| {
+            let mut bytes = [1; 32];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            Who::mesh(PeerKey::ed25519(bytes))
+        };
+        for n in 0..queued {
+            let one = addr(&format!("11.{}.{}.1:7330", n / 250, n % 250));
+            rig.ask(Command::Want { who: who(n), addrs: addrs(&[one]), named: false });
+        }
+        let before = rig.core.work();
+        assert_eq!(rig.ask(Command::Cancel(who(queued / 2))), Answer::Done);
+        let first = rig.core.work() - before;
+        for n in queued / 2 + 1..queued {
+            assert_eq!(rig.ask(Command::Cancel(who(n))), Answer::Done, "each has its one answer");
+        }
+        (first, rig.core.work() - before - first, queued - queued / 2 - 1)
+    };
+    let (few, many) = (cost(50), cost(1_000));
+    assert_eq!(few.0, many.0, "the first one");
+    assert!(few.1 <= 2 * u64::from(few.2) && many.1 <= 2 * u64::from(many.2), "{few:?} {many:?}");
+}
