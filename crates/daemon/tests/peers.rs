@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Home, SOON, until};
+use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -200,4 +201,123 @@ fn fault_g5_a_secret_in_the_wrong_place_is_refused_and_not_repeated() {
     let mut open = home.run_command();
     let output = open.args(["--listen", "0.0.0.0:0"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(6), "open to everybody without a word: {output:?}");
+}
+
+/// S3.6: one command, every peer, also those that are not connected.
+#[test]
+fn s3_6_one_command_shows_state_age_direction_and_last_error_of_every_peer() {
+    let (one, two) = (Home::new(64), Home::new(65));
+    let first = one.start(&[]);
+    let second = two.start(&["--want", &first.address]);
+    until("connected", SOON, || two.connected() == 1 && one.connected() == 1);
+    let closed = std::net::TcpListener::bind("127.0.0.64:0").expect("a port").local_addr().expect("bound");
+    let dead = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    two.ask(&["want", &format!("/ip4/127.0.0.64/tcp/{}/p2p/{dead}", closed.port())]).expect(0);
+    let row = |home: &Home, id: &str| {
+        let peers = home.json(&["peers"]);
+        let rows = peers["peers"].as_array().expect("rows");
+        rows.iter().find(|peer| peer["id"] == id).cloned().unwrap_or_else(|| panic!("{id} is not in {peers}"))
+    };
+    until("the dead one has failed", SOON, || row(&two, dead)["last_error"].is_object());
+    let live = |peer: &serde_json::Value, direction: &str, remote: &str| {
+        assert_eq!(peer["standing"], "connected", "{peer}");
+        assert_eq!(peer["direction"], direction, "{peer}");
+        assert!(peer["remote"].as_str().is_some_and(|at| at.starts_with(remote)), "{peer}");
+        assert!(peer["since"].is_string() && peer["connected_at"].is_string(), "{peer}");
+        assert!(peer["age_seconds"].is_u64(), "{peer}");
+    };
+    live(&row(&two, &first.id), "outbound", "127.0.0.64:");
+    live(&row(&one, &second.id), "inbound", "127.0.0.");
+    let failed = row(&two, dead);
+    assert_ne!(failed["standing"], "connected", "{failed}");
+    assert_eq!(failed["last_error"]["kind"], "refused", "{failed}");
+    assert!(failed["since"].is_string() && failed["attempts"].is_u64(), "{failed}");
+    assert!(failed.get("age_seconds").is_none(), "nothing is connected: {failed}");
+    // The same for people, on one line per peer.
+    let table = two.ask(&["peers"]).expect(0).out;
+    let line = |id: &str| table.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("{table}"));
+    assert!(line(&first.id).contains("connected") && line(&first.id).contains(" us "), "{table}");
+    assert!(line(dead).contains("refused"), "{table}");
+    until("the age goes on", SOON, || row(&two, &first.id)["age_seconds"].as_u64() >= Some(1));
+    second.stop();
+    first.stop();
+}
+
+/// S3.70: who dials, switched there and back in the file of a running node.
+#[test]
+fn s3_70_a_reload_switches_who_dials_without_a_restart() {
+    let home = Home::new(67);
+    let settings = |order: &str| {
+        let text = format!(
+            "[network]\nlocal_ip = \"127.0.0.67\"\n\n[preference]\norder = \"{order}\"\nwait = \"10m\"\n"
+        );
+        fs::write(home.data().join("peerkeep.toml"), text).expect("write");
+    };
+    home.start(&[]).stop();
+    settings("address");
+    let daemon = home.start(&[]);
+    // Below our address, and nobody listens there.
+    let lower = std::net::TcpListener::bind("127.0.0.66:0").expect("a port").local_addr().expect("bound");
+    let mut ids = (0_u8..3).map(|_| {
+        let made = Home::new(66);
+        let started = made.start(&[]);
+        let id = started.id.clone();
+        started.stop();
+        id
+    });
+    let dials = || home.json(&["status"])["totals"]["dials"].as_u64().expect("a number");
+    let mut want = || {
+        let id = ids.next().expect("enough");
+        home.ask(&["want", &format!("/ip4/127.0.0.66/tcp/{}/p2p/{id}", lower.port())]).expect(0);
+        id
+    };
+    let reason = |id: &str| home.json(&["why", id])["reason"]["kind"].clone();
+    let first = want();
+    assert_eq!((reason(&first), dials()), ("their_turn".into(), 0), "the lower address dials");
+
+    settings("nobody");
+    assert_eq!(home.json(&["config", "reload"])["needs_restart"], serde_json::json!([]));
+    let second = want();
+    until("we dial whoever we want", SOON, || dials() > 0);
+    assert_ne!(reason(&second), "their_turn");
+    home.ask(&["unwant", &second]).expect(0);
+
+    settings("address");
+    assert_eq!(home.json(&["config", "reload"])["needs_restart"], serde_json::json!([]));
+    let third = want();
+    assert_eq!(reason(&third), "their_turn", "and back");
+    daemon.stop();
+}
+
+/// S3.70: the liveness of a running node, switched there and back: a peer that stands still is noticed only by pings.
+#[test]
+fn s3_70_a_reload_switches_how_death_is_noticed_without_a_restart() {
+    let (one, two) = (Home::new(68), Home::new(69));
+    let first = one.start(&[]);
+    let settings = |mode: &str| {
+        let text =
+            format!("[liveness]\nmode = \"{mode}\"\nsilence = \"300ms\"\ndeadline = \"300ms\"\nmisses = 1\n");
+        fs::write(two.data().join("peerkeep.toml"), text).expect("write");
+    };
+    two.start(&[]).stop();
+    settings("keepalive-only");
+    let second = two.start(&["--want", &first.address]);
+    let lost = || two.json(&["status"])["totals"]["lost"].as_u64().expect("a number");
+    let stands_still_unnoticed = |losses: u64| {
+        until("connected", SOON, || two.connected() == 1);
+        first.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(lost(), losses, "nobody asks, so nobody notices");
+    };
+    stands_still_unnoticed(0);
+    settings("ping");
+    assert_eq!(two.json(&["config", "reload"])["needs_restart"], serde_json::json!([]));
+    until("the pings notice", SOON, || lost() == 1 && two.connected() == 0);
+    settings("keepalive-only");
+    assert_eq!(two.json(&["config", "reload"])["needs_restart"], serde_json::json!([]));
+    first.signal(Signal::CONT);
+    stands_still_unnoticed(1);
+    first.signal(Signal::CONT);
+    second.stop();
+    first.stop();
 }
