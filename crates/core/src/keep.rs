@@ -10,6 +10,8 @@ use core::time::Duration;
 const FILL_PER_STEP: u32 = 8;
 /// How often a node that is alone tries one of those it gave up on.
 pub(crate) const REVIVE_EVERY: Duration = Duration::from_secs(30);
+/// How many useless contacts it looks past each time.
+const REVIVE_LOOKS: u32 = 64;
 /// Contacts proven to be one peer at most.
 pub(crate) const MAX_RING: usize = 8;
 pub(crate) const ALL: [StackId; STACKS] = [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan];
@@ -360,23 +362,26 @@ impl Core {
     /// Who gave up on everybody in a long outage would stay alone for ever: one contact that gave up gets one more
     /// attempt, the longest forgotten first.
     fn revive_one(&mut self, out: &mut Effects) {
-        let Some(row) = self.spent.front(&mut self.contacts) else { return };
+        // Whoever cannot be tried yet is looked for again then, not at once: nothing may change until then.
         self.revive_at = self.now + REVIVE_EVERY;
-        let contact = self.contacts.row(row);
-        if contact.standing == Standing::GaveUp && self.is_alone(contact.who.stack) {
-            let attempts = self.backoff(row).max_attempts;
-            self.set_standing(row, Standing::Idle);
-            let contact = self.contacts.row_mut(row);
-            contact.failures = attempts.saturating_sub(1);
-            contact.retry_at = Time::ZERO;
-            contact.flags.filling = true;
-            self.pursue(row, out);
-        } else {
+        for _ in 0..REVIVE_LOOKS {
+            let Some(row) = self.spent.front(&mut self.contacts) else { return };
+            self.work += 1;
+            let contact = self.contacts.row(row);
+            if contact.standing == Standing::GaveUp && self.is_alone(contact.who.stack) {
+                let attempts = self.backoff(row).max_attempts;
+                self.set_standing(row, Standing::Idle);
+                let contact = self.contacts.row_mut(row);
+                contact.failures = attempts.saturating_sub(1);
+                contact.retry_at = Time::ZERO;
+                contact.flags.filling = true;
+                self.pursue(row, out);
+                return;
+            }
             // To the back of the queue.
             self.spent.leave(&mut self.contacts, row);
             self.spent.front(&mut self.contacts);
             self.spent.join(&mut self.contacts, row);
-            self.revive_at = self.now;
         }
     }
 

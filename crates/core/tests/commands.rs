@@ -257,3 +257,29 @@ fn s0_69_a_thousand_peers_stand_where_they_stand_whatever_the_others_do() {
         before = after;
     }
 }
+
+/// A bug that was: the wake for the one that gave up was due at once, for ever, while it could not be tried.
+#[test]
+fn a_node_that_is_alone_waits_for_whom_it_cannot_try_yet_without_spinning() {
+    let mut rig = Rig::new(|c| {
+        c.rules[0].target = 1;
+        c.rules[0].backoff.max_attempts = 1;
+    });
+    let first = rig.inbound(1, 5).expect("room");
+    rig.gone(first, End::Goodbye(Close::Idle));
+    let dial = rig.dialled().unwrap_or_else(|| {
+        rig.connect(1);
+        rig.dialled().expect("a dial")
+    });
+    rig.fail(dial, FaultKind::Refused);
+    assert_eq!(rig.standing(1), Standing::GaveUp);
+    // Its refused dial is still on its way out: nothing else can be begun with it yet.
+    let stale = rig.arrive(at(1)).expect("room");
+    rig.hello(stale, 1, Greeting { epoch: 500, dial: 1, ..Greeting::default() });
+    assert!(rig.turned(stale).is_some());
+    assert_eq!(rig.standing(1), Standing::GaveUp);
+    rig.seconds(120);
+    rig.gone(stale, End::Asked);
+    rig.seconds(31);
+    assert!(rig.dialled().is_some(), "then it is its turn");
+}
