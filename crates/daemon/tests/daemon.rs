@@ -3,10 +3,16 @@
 
 mod common;
 
-use common::{Home, SOON, until};
+use common::{Daemon, Home, SOON, until};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -170,33 +176,187 @@ fn fault_k10_a_storm_of_sighup_is_a_few_reloads_and_fault_g1_a_bad_file_changes_
     daemon.stop();
 }
 
+/// A dozen restarts, or a thousand with `PEERKEEP_SLOW_TESTS=1`, every second one by SIGKILL.
 #[test]
 fn fault_k9_many_restarts_are_quick_and_leave_nothing_behind() {
     let home = Home::new(19);
     home.start(&[]).stop();
+    let rounds = if slow() { 1_000 } else { 12 };
     let ban = "203.0.113.0/24";
+    let wanted = dead_ends("127.0.0.20", 3);
     let mut slowest = Duration::ZERO;
     let mut sizes = Vec::new();
-    for round in 0..12 {
+    for round in 0..rounds {
         let began = Instant::now();
         let daemon = home.start(&[]);
         slowest = slowest.max(began.elapsed());
         if round == 0 {
-            home.ask(&["ban", ban, "--for", "1h"]).expect(0);
+            home.ask(&["ban", ban, "--for", "24h"]).expect(0);
+            for address in &wanted {
+                home.ask(&["want", address]).expect(0);
+            }
         }
         let bans = home.json(&["bans"]);
         assert_eq!(bans["bans"][0]["target"], ban, "round {round}: {bans}");
-        assert_eq!(home.json(&["status"])["totals"]["dials"], 0);
-        if round % 2 == 0 {
+        let status = home.json(&["status"]);
+        assert_eq!(status["counts"]["wanted"], 3, "round {round}: {status}");
+        assert!(status["totals"]["dials"].as_u64() <= Some(3), "round {round}, a storm: {status}");
+        if round % 2 == 1 {
             daemon.kill()
         } else {
             daemon.stop()
         }
         sizes.push(size(&home.data()));
     }
+    eprintln!("{rounds} restarts: the slowest took {slowest:?}, the folder has {:?} bytes", sizes.last());
     assert!(slowest <= Duration::from_secs(1), "a start took {slowest:?}");
-    let (early, late) = (sizes[3], sizes[11]);
+    let (early, late) = (sizes[3], sizes[rounds - 1]);
     assert!(late <= early + early / 2 + 256 * 1024, "the folder grows: {sizes:?}");
+    let segments = fs::read_dir(home.data().join("journal")).expect("a journal").count();
+    assert!(segments <= 9, "{segments} segments of the journal, 8 are kept");
+}
+
+/// Whether the tests that take minutes are to run in full.
+fn slow() -> bool {
+    std::env::var("PEERKEEP_SLOW_TESTS").is_ok_and(|value| value == "1")
+}
+
+/// Addresses of identities at a place where nobody listens.
+fn dead_ends(ip: &str, count: u8) -> Vec<String> {
+    let closed = std::net::TcpListener::bind((ip, 0)).expect("a port").local_addr().expect("bound");
+    let make = |_| {
+        let home = Home::new(20);
+        let daemon = home.start(&[]);
+        let address = format!("/ip4/{ip}/tcp/{}/p2p/{}", closed.port(), daemon.id);
+        daemon.stop();
+        address
+    };
+    (0..count).map(make).collect()
+}
+
+/// K10: a node that answers many questions, is knocked at by many strangers and has peers says goodbye in time.
+#[test]
+fn fault_k10_sigterm_under_load_drains_within_ten_seconds_and_a_second_one_stops_at_once() {
+    let (home, other) = (Home::new(21), Home::new(22));
+    let peer = other.start(&[]);
+    for second_signal in [false, true] {
+        let mut daemon = home.start(&["--want", &peer.address]);
+        until("connected", SOON, || home.connected() == 1);
+        let load = Load::on(&daemon);
+        until("the load is heavy", SOON, || load.answers() > 500 && load.knocks() > 500);
+        if second_signal {
+            peer.signal(Signal::STOP);
+        }
+        let began = Instant::now();
+        let goodbyes = home.log().matches("saying goodbye").count();
+        daemon.signal(Signal::TERM);
+        if second_signal {
+            until("it says goodbye", SOON, || home.log().matches("saying goodbye").count() > goodbyes);
+            daemon.signal(Signal::TERM);
+        }
+        let status = daemon.wait(Duration::from_secs(11));
+        let took = began.elapsed();
+        load.end();
+        eprintln!("ended after {took:?}, second signal: {second_signal}");
+        assert_eq!(status.success(), !second_signal, "{status}");
+        assert!(took < Duration::from_secs(if second_signal { 2 } else { 10 }), "{took:?}");
+    }
+    peer.signal(Signal::CONT);
+    peer.stop();
+}
+
+/// Threads that ask a daemon and knock at its door without a pause.
+struct Load {
+    ended: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
+    knocks: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn on(daemon: &Daemon<'_>) -> Load {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (answers, knocks) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let socket = daemon.home.data().join("peerkeep.sock");
+        let door = (daemon.home.ip.clone(), daemon.port());
+        let ask = move || {
+            let Ok(mut stream) = UnixStream::connect(&socket) else { return 0 };
+            let request = b"GET /v1/peers HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            let mut answer = Vec::new();
+            let _ = stream.write_all(request).and_then(|()| stream.read_to_end(&mut answer));
+            usize::from(answer.starts_with(b"HTTP/1.1 200"))
+        };
+        let knock = move || {
+            let Ok(mut stream) = TcpStream::connect((door.0.as_str(), door.1)) else { return 0 };
+            usize::from(stream.write_all(b"what is this\r\n").is_ok())
+        };
+        let mut load = Load { ended, answers, knocks, threads: Vec::new() };
+        for _ in 0..4 {
+            let (answers, knocks) = (load.answers.clone(), load.knocks.clone());
+            load.spawn(ask.clone(), answers);
+            load.spawn(knock.clone(), knocks);
+        }
+        load
+    }
+
+    fn spawn(&mut self, one: impl Fn() -> usize + Send + 'static, count: Arc<AtomicUsize>) {
+        let ended = self.ended.clone();
+        self.threads.push(std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                count.fetch_add(one(), Ordering::Relaxed);
+            }
+        }));
+    }
+
+    fn answers(&self) -> usize {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    fn knocks(&self) -> usize {
+        self.knocks.load(Ordering::Relaxed)
+    }
+
+    fn end(self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+    }
+}
+
+/// S0.67, from the command line to the last dial.
+#[test]
+fn s0_67_one_five_and_unlimited_attempts_are_what_the_setting_says() {
+    for (set, used) in [("1", Some(1)), ("5", Some(5)), ("0", None)] {
+        let home = Home::new(23);
+        let most = format!("backoff.max_attempts={set}");
+        let daemon = home.start(&[
+            "--set",
+            &most,
+            "--set",
+            "backoff.first=100ms",
+            "--set",
+            "backoff.max=100ms",
+            "--set",
+            "backoff.fast_interval=100ms",
+        ]);
+        let address = dead_ends("127.0.0.24", 1).remove(0);
+        let id = address.rsplit('/').next().expect("an id").to_owned();
+        home.ask(&["connect", &address, "--wait", "0s"]);
+        let peer = || home.json(&["peer", &id]);
+        let dials = || home.json(&["status"])["totals"]["dials"].as_u64().expect("a number");
+        match used {
+            Some(used) => {
+                until("given up", SOON, || peer()["standing"] == "gave_up");
+                assert_eq!((dials(), peer()["attempts"].as_u64()), (used, Some(used)), "{}", peer());
+                assert_eq!(peer()["max_attempts"], used);
+            }
+            None => {
+                until("more attempts than any default", SOON, || dials() > 12);
+                assert_ne!(peer()["standing"], "gave_up");
+                assert_eq!(peer()["max_attempts"], 0);
+            }
+        }
+        daemon.stop();
+    }
 }
 
 /// Bytes below a folder, the journal's ring (bounded by itself) left out.
