@@ -111,6 +111,8 @@ impl Core {
             )?;
             let idle = contact.standing == Standing::Waiting && contact.conn_count == 0 && !queued;
             let armed = self.wheel.due(crate::wheel::Owner::Contact(row)).is_some();
+            let forgotten = matches!(contact.standing, Standing::Queued(_)) && !queued && !armed;
+            ensure(!forgotten, "who is queued is in the queue or has a timer")?;
             ensure(!idle || armed, "who waits alone has a timer")?;
         }
         for (row, conn) in self.conns.iter() {

@@ -238,7 +238,7 @@ impl Core {
     // ---- addresses of an attempt
 
     /// The addresses of the next attempt: allowed ones, best first, frozen.
-    fn freeze(&self, row: u32) -> Result<ArrayVec<Addr, MAX_LEGS>, Refusal> {
+    pub(crate) fn freeze(&self, row: u32) -> Result<ArrayVec<Addr, MAX_LEGS>, Refusal> {
         let contact = self.contacts.row(row);
         let mut allowed: ArrayVec<Addr, MAX_ADDRS> = ArrayVec::new();
         if !self.cfg.rules(contact.who.stack).dials_addresses || contact.flags.named {

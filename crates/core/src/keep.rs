@@ -26,12 +26,10 @@ impl Core {
         named: bool,
         out: &mut Effects,
     ) -> Result<Answer, Refusal> {
+        self.can_ask(who, addrs, named)?;
         let row = self.name(who, addrs, named, out)?;
-        match self.contacts.row(row).standing {
-            Standing::Connected | Standing::Dialing => return Err(Refusal::AlreadyConnected),
-            _ if self.has_live_conn(row) => return Err(Refusal::AlreadyConnected),
-            Standing::GaveUp => self.set_standing(row, Standing::Idle),
-            _ => {}
+        if self.contacts.row(row).standing == Standing::GaveUp {
+            self.set_standing(row, Standing::Idle);
         }
         let contact = self.contacts.row_mut(row);
         // Asking again is no way around the backoff while attempts are left; after giving up it starts a new budget.
@@ -109,6 +107,7 @@ impl Core {
         if self.contacts.row(row).last_fault.is_none() {
             return Err(Refusal::NotNow);
         }
+        self.can_ask(who, &Addrs::new(), false)?;
         let contact = self.contacts.row_mut(row);
         contact.retry_at = Time::ZERO;
         contact.turn_until = self.now;
@@ -128,6 +127,35 @@ impl Core {
         self.doom_if_alone(row);
         self.store(row, out);
         Ok(Answer::Done)
+    }
+
+    /// What would make a connect be refused, before anything of it is noted: a refusal changes nothing (S0.26).
+    fn can_ask(&self, who: &Who, addrs: &Addrs, named: bool) -> Result<(), Refusal> {
+        if who.key == self.cfg.me {
+            return Err(Refusal::Myself);
+        }
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        let row = self.find_row(who);
+        if row.is_some_and(|row| self.has_live_conn(row)) {
+            return Err(Refusal::AlreadyConnected);
+        }
+        let banned = row.map_or_else(|| self.bans.key(who.key), |row| self.banned_until(row));
+        if let Some(until) = banned {
+            return Err(Refusal::Banned { until });
+        }
+        let known = row.map_or(Err(Refusal::NoAddress), |row| self.freeze(row).map(|_| ()));
+        let Err(why) = known else { return Ok(()) };
+        if named || !self.cfg.rules(who.stack).dials_addresses {
+            return Ok(());
+        }
+        let fresh = addrs.iter().filter(|addr| addr.check().is_ok()).map(|addr| self.bans.ip(addr.ip));
+        match fresh.max_by_key(|ban| ban.map_or((1, Time::ZERO), |until| (0, until))) {
+            Some(None) => Ok(()),
+            Some(Some(until)) => Err(Refusal::Banned { until }),
+            None => Err(why),
+        }
     }
 
     fn begin(&mut self, row: u32, out: &mut Effects) -> Result<Answer, Refusal> {

@@ -67,6 +67,7 @@ impl Core {
             Duplicates::HoldAndConfirm => self.weigh_plain(row, contact, out),
             Duplicates::Allowed => {
                 self.offer(row, out);
+                self.settle(contact, out);
                 Ok(())
             }
         }

@@ -94,7 +94,11 @@ fn s0_7_s0_23_s0_32_reset_ends_everything_from_every_standing() {
         assert!(matches!(rig.connect(1), Answer::Begun(_)), "{name}");
         assert!(rig.told().contains(&Told::Dialing { attempt: 1 }), "{name}: the attempts were forgotten");
     }
-    assert_eq!(Rig::new(small).ask(Command::Reset(peer(1))), Answer::No(Refusal::Unknown), "no entry, no reset");
+    assert_eq!(
+        Rig::new(small).ask(Command::Reset(peer(1))),
+        Answer::No(Refusal::Unknown),
+        "no entry, no reset"
+    );
 }
 
 #[test]
@@ -163,8 +167,7 @@ fn s0_42_s0_43_a_retry_is_one_more_attempt_and_one_dial_to_the_same_addresses() 
     let most = rig.contact(1).expect("known").max_attempts;
     rig.fail(first, FaultKind::Refused);
     assert!(matches!(rig.ask(Command::Retry(peer(1))), Answer::Begun(_)));
-    let orders =
-        rig.out.iter().filter(|e| matches!(e, Effect::Dial { .. } | Effect::Resolve { .. })).count();
+    let orders = rig.out.iter().filter(|e| matches!(e, Effect::Dial { .. } | Effect::Resolve { .. })).count();
     assert_eq!(orders, 1, "{:?}", rig.out);
     let second = rig.dialled().expect("a dial");
     assert_eq!(rig.core.view().dial(second).expect("what to dial").addrs, addresses);
@@ -228,13 +231,8 @@ fn s0_69_a_thousand_peers_stand_where_they_stand_whatever_the_others_do() {
             }
         }
     }
-    let expected = [
-        Standing::Dialing,
-        Standing::Connected,
-        Standing::Waiting,
-        Standing::GaveUp,
-        Standing::Idle,
-    ];
+    let expected =
+        [Standing::Dialing, Standing::Connected, Standing::Waiting, Standing::GaveUp, Standing::Idle];
     let standing = |rig: &Rig, n: u16| {
         let view = rig.core.view();
         view.contact(view.find(&one_of_many(n).0).expect("known")).expect("known").standing

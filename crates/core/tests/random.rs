@@ -6,6 +6,7 @@ mod world;
 
 use peerkeep_core::*;
 use rig::{Rig, addr, at, fault, peer};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use world::Rng;
 
@@ -201,7 +202,17 @@ impl Chaos {
     }
 
     fn run(&mut self) {
-        for _ in 0..ACTIONS {
+        self.run_some(ACTIONS);
+    }
+
+    /// All there is to see of everybody.
+    fn seen(&self) -> String {
+        let view = self.rig.core.view();
+        format!("{:?} {:?}", view.contacts().collect::<Vec<_>>(), view.conns().collect::<Vec<_>>())
+    }
+
+    fn run_some(&mut self, actions: usize) {
+        for _ in 0..actions {
             match self.rng.below(10) {
                 0..=2 => {
                     let command = self.command();
@@ -352,4 +363,30 @@ fn fault_k8_a_hostile_recording_is_refused_and_never_panics() {
         }
     }
     assert!(matches!(Core::load(&[9, 0, 0, 0, 1, 2]), Err(LoadError::Version(9))));
+}
+
+#[test]
+fn s0_26_what_is_refused_changes_nothing_and_starts_nothing() {
+    let mut reasons = BTreeSet::new();
+    for seed in 0..RUNS {
+        let mut chaos = Chaos::new(seed);
+        for _ in 0..ACTIONS / 8 {
+            chaos.run_some(4);
+            // What was due has happened: what follows follows from the command.
+            chaos.rig.pass(Duration::from_micros(1_200));
+            let canonical = chaos.rig.core.canonical(chaos.rig.now);
+            let seen = chaos.seen();
+            let command = chaos.command();
+            let text = format!("{command:?}");
+            let answer = chaos.rig.ask(command);
+            chaos.note();
+            let Answer::No(why) = answer else { continue };
+            assert_eq!(chaos.rig.out.len(), 1, "seed {seed}: the answer and nothing else: {text} {why:?}");
+            assert_eq!(chaos.seen(), seen, "seed {seed}: {text} {why:?}");
+            assert_eq!(chaos.rig.core.canonical(chaos.rig.now), canonical, "seed {seed}: {text} {why:?}");
+            let first = |text: &str| text.split([' ', '(']).next().unwrap_or_default().to_string();
+            reasons.insert((first(&text), first(&format!("{why:?}"))));
+        }
+    }
+    assert!(reasons.len() >= 20, "the chaos gets everywhere: {reasons:?}");
 }

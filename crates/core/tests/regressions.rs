@@ -311,3 +311,20 @@ fn a_node_that_gave_up_on_everybody_does_not_stay_alone_for_ever() {
     rig.answer(conn, who.key.bytes[0]);
     assert_eq!(rig.standing(who.key.bytes[0]), Standing::Connected);
 }
+
+#[test]
+fn a_queued_dial_outlives_an_inbound_handshake_on_a_stack_without_identities() {
+    let mut rig = Rig::new(|c| c.limits.outbound = 1);
+    rig.connect(2);
+    let other = rig.dialled().expect("a dial");
+    let who = on(StackId::Bitcoin, 1);
+    rig.ask(Command::Connect { who, addrs: addrs(&[at(1)]), named: false });
+    rig.saw(Fact::Arrived { ticket: Ticket(99), stack: StackId::Bitcoin, remote: at(1) });
+    let Some(Effect::Accept { conn, .. }) = rig.out.first().copied() else { panic!("{:?}", rig.out) };
+    rig.saw(Fact::Met { conn, key: who.key, at: at(1), greeting: greeting() });
+    // A slot frees while the handshake of the inbound one is under way, which then comes to nothing.
+    rig.fail(other, FaultKind::Refused);
+    rig.ask(Command::Reset(peer(2)));
+    rig.fail(conn, FaultKind::Reset);
+    assert!(rig.dialled().is_some(), "the dial that waited begins");
+}

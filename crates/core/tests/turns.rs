@@ -19,7 +19,9 @@ fn dials_at_once(me: PeerKey, preference: Preference, other: PeerKey, their_addr
     let dialled = rig.dialled().is_some();
     match answer {
         Answer::Begun(_) => assert!(dialled),
-        answer => assert!(matches!(answer, Answer::Queued(Refusal::TheirTurn { .. })) && !dialled, "{answer:?}"),
+        answer => {
+            assert!(matches!(answer, Answer::Queued(Refusal::TheirTurn { .. })) && !dialled, "{answer:?}")
+        }
     }
     dialled
 }
