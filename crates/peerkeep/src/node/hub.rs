@@ -5,7 +5,7 @@
 use super::events::Bell;
 use crate::store::Store;
 use crate::{BanReason, Timestamp, Totals};
-use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, Target, Who};
+use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, Preference, Target, Who};
 use peerkeep_mesh::{Exchange, Known};
 use peerkeep_net::Names;
 use std::collections::{HashMap, HashSet};
@@ -24,6 +24,7 @@ pub(super) struct Hub {
     pub tallies: Tallies,
     /// Somebody new can be told about.
     pub news: Notify,
+    preference: Mutex<Preference>,
     tables: Mutex<Tables>,
     book: Mutex<Vec<Known>>,
 }
@@ -67,13 +68,14 @@ pub(super) struct Mark {
 }
 
 impl Hub {
-    pub fn new(store: Option<Store>, names: Names, epoch: u64) -> Hub {
+    pub fn new(store: Option<Store>, names: Names, epoch: u64, preference: Preference) -> Hub {
         Hub {
             bell: Bell::default(),
             store,
             names,
             tallies: Tallies::default(),
             news: Notify::new(),
+            preference: Mutex::new(preference),
             tables: Mutex::new(Tables { epoch, ..Tables::default() }),
             book: Mutex::default(),
         }
@@ -82,6 +84,15 @@ impl Hub {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Every change is one insertion or removal, so a panic elsewhere leaves the tables whole.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who dials first, as configured, for the words of the log.
+    pub fn preference(&self) -> Preference {
+        *self.preference.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn prefer(&self, preference: Preference) {
+        *self.preference.lock().unwrap_or_else(PoisonError::into_inner) = preference;
     }
 
     // ---- trust on first use

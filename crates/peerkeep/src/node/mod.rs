@@ -9,10 +9,9 @@ mod local;
 mod look;
 mod observer;
 mod quiet;
-#[cfg(test)]
-mod scale;
 mod shared;
 mod start;
+mod turns;
 mod whom;
 
 pub use channels::{Channel, Incoming, Message, Messages};

@@ -4,6 +4,7 @@
 use super::hub::Hub;
 use super::look;
 use super::quiet::{Quiet, Trouble};
+use super::turns::Turns;
 use super::whom::shown_names;
 use crate::store::{StoredBan, StoredEvent, StoredPeer};
 use crate::{
@@ -25,6 +26,7 @@ pub(super) struct Watcher {
     quiet: Quiet,
     /// Since when conns are up: the core's row of one that ended by itself is gone before its end is told.
     up: HashMap<ConnRef, Time>,
+    turns: Turns,
 }
 
 fn one_more(count: &AtomicU64) {
@@ -42,14 +44,18 @@ impl Observer for Watcher {
         let Some(seen) = view.contact(contact) else { return };
         let peer = PeerId(seen.who.key);
         self.hub.risen_epoch(view.epoch());
+        self.turns.look(view, &seen);
         let event = match what {
             Told::Discovered => EventKind::Discovered { peer },
-            Told::Dialing { attempt } => EventKind::Dialing {
-                peer,
-                conn: conn.to_string(),
-                attempt: attempt.into(),
-                max_attempts: look::max_attempts(&seen),
-            },
+            Told::Dialing { attempt } => {
+                self.dialing(view, &seen, conn, attempt.into(), now);
+                EventKind::Dialing {
+                    peer,
+                    conn: conn.to_string(),
+                    attempt: attempt.into(),
+                    max_attempts: look::max_attempts(&seen),
+                }
+            }
             Told::Connected => self.connected(view, &seen, conn, now),
             Told::Lost(why) => self.lost(view, &seen, conn, why.into(), now),
             Told::Failed => self.failed(&seen, conn, now),
@@ -90,11 +96,13 @@ impl Observer for Watcher {
         if seen.forgotten {
             self.hub.forget(seen.who);
             self.quiet.forget(seen.who);
+            self.turns.forget(&seen.who);
             if let Some(store) = &self.hub.store {
                 store.remove_peer(seen.who);
             }
             return;
         }
+        self.turns.look(view, &seen);
         self.put(&seen);
     }
 
@@ -130,7 +138,7 @@ impl Observer for Watcher {
 
 impl Watcher {
     pub fn new(hub: Arc<Hub>) -> Watcher {
-        Watcher { hub, quiet: Quiet::default(), up: HashMap::new() }
+        Watcher { hub, quiet: Quiet::default(), up: HashMap::new(), turns: Turns::default() }
     }
 
     fn connected(&mut self, view: View<'_>, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
@@ -150,6 +158,7 @@ impl Watcher {
         let direction = look::direction(about.as_ref());
         let took = about.map_or(Duration::ZERO, |conn| now.since(conn.began));
         self.quiet.connected(seen.who);
+        self.turns.forget(&seen.who);
         self.came_up(view, conn, now);
         let remote_text = remote.as_deref().unwrap_or("?");
         tracing::info!(%peer, %conn, %direction, remote = %remote_text, took = %look::rounded(took), "connected");
@@ -185,19 +194,41 @@ impl Watcher {
         let age = self.up.remove(&conn).map_or(Duration::ZERO, |at| now.since(at));
         let error = look::loss(view.conn(conn).as_ref(), seen, reason).map(look::error);
         let error_text = error.as_ref().map(|error| error.text.as_str());
-        tracing::info!(%peer, %conn, %reason, age = %look::rounded(age), error = error_text, "connection lost");
+        let age_text = look::rounded(age);
+        if reason == CloseReason::Requested {
+            tracing::info!(%peer, %conn, %reason, age = %age_text, "disconnected");
+        } else {
+            tracing::info!(%peer, %conn, %reason, age = %age_text, error = error_text, "connection lost");
+        }
         EventKind::Lost { peer, conn: conn.to_string(), reason, age_ms: look::millis(age), error }
+    }
+
+    /// The first attempt of a need is news, and of those that follow as many as a trouble may have.
+    fn dialing(&mut self, view: View<'_>, seen: &ContactView, conn: ConnRef, attempt: u32, now: Time) {
+        let peer = PeerId(seen.who.key);
+        let address = place(view, seen, conn, &self.hub);
+        let why = self.turns.why_we_dial(seen, self.hub.preference());
+        match self.quiet.may_say(seen.who, Trouble::Dialing, now) {
+            Some(_) => tracing::info!(%peer, %address, attempt, why, "connecting"),
+            None => tracing::debug!(%peer, %address, attempt, why, "connecting"),
+        }
+        self.turns.dialled(seen.who, address, attempt);
     }
 
     fn failed(&mut self, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
         self.count_failure(seen);
         let peer = PeerId(seen.who.key);
         let error = look::error_text(seen).unwrap_or_default();
+        let (address, attempt) = self.turns.failed(&seen.who);
         let next = seen.retry_at.map(|at| at.since(now));
         let next_try = next.map_or_else(|| "none".to_owned(), look::rounded);
         match self.quiet.may_say(seen.who, Trouble::Failed, now) {
-            Some(times) => tracing::warn!(%peer, times, error, next_try = %next_try, "could not connect"),
-            None => tracing::debug!(%peer, error, next_try = %next_try, "could not connect"),
+            Some(times) => {
+                tracing::warn!(%peer, %address, attempt, times, error, next_try = %next_try, "could not connect");
+            }
+            None => {
+                tracing::debug!(%peer, %address, attempt, error, next_try = %next_try, "could not connect")
+            }
         }
         EventKind::Failed {
             peer,
@@ -271,6 +302,16 @@ impl Watcher {
             store.put_event(StoredEvent { who: seen.who, at: Timestamp::now(), event: event.clone() });
         }
     }
+}
+
+/// Where an attempt goes: every address that it tries, or the names it looks up first.
+fn place(view: View<'_>, seen: &ContactView, conn: ConnRef, hub: &Hub) -> String {
+    let addrs = view.dial(conn).map(|dial| dial.addrs).unwrap_or_default();
+    let all: Vec<String> = match addrs.is_empty() {
+        false => addrs.iter().map(|addr| addr.socket().to_string()).collect(),
+        true => shown_names(&seen.who, &hub.names).iter().map(ToString::to_string).collect(),
+    };
+    all.join(", ")
 }
 
 /// A remembered event as it is shown; its number is not kept.

@@ -19,6 +19,8 @@ const MAX_ROWS: usize = 16_384;
 /// What is wrong with a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Trouble {
+    /// An attempt began. No trouble, unless it is one of many.
+    Dialing,
     /// An attempt failed.
     Failed,
     /// All attempts failed.
@@ -83,6 +85,7 @@ impl Quiet {
 
     /// It connected: its next failure is news.
     pub fn connected(&mut self, who: Who) {
+        self.rows.remove(&(who, Trouble::Dialing));
         self.rows.remove(&(who, Trouble::Failed));
         self.rows.remove(&(who, Trouble::GaveUp));
     }

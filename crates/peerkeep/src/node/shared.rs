@@ -151,7 +151,9 @@ impl Shared {
         let config = new.core_config(self.id.key(), epoch)?;
         mesh = mesh_config(&new, mesh.secret.clone(), mesh.listen.clone());
         mesh.check().map_err(|error| part_error("network", error.to_string()))?;
+        let preference = config.preference;
         self.command(Command::Configure(Box::new(config))).await?;
+        self.hub.prefer(preference);
         self.stack.configure(&mesh).map_err(|error| part_error("network", error.to_string()))?;
         mesh.listen.set(local::announced(&new, &self.locals));
         {

@@ -129,7 +129,7 @@ async fn launch(
     }
     let tcp = tcp_options(&settings);
     let (owner, engine) = prepare();
-    let hub = Arc::new(Hub::new(store, owner.names().clone(), epoch));
+    let hub = Arc::new(Hub::new(store, owner.names().clone(), epoch, config.preference));
     let listen = Listen::default();
     let mesh_config = mesh_config(&settings, secret, listen.clone());
     let registry = Registry::default();
