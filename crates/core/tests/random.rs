@@ -6,7 +6,7 @@ mod world;
 
 use peerkeep_core::*;
 use rig::{Rig, addr, at, fault, peer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use world::Rng;
 
@@ -211,25 +211,23 @@ impl Chaos {
         format!("{:?} {:?}", view.contacts().collect::<Vec<_>>(), view.conns().collect::<Vec<_>>())
     }
 
+    fn action(&mut self) -> Action {
+        match self.rng.below(10) {
+            0..=2 => Action::Do(CommandId(0), self.command()),
+            3..=7 => Action::Saw(self.fact()),
+            8 => {
+                self.rig.now = self.rig.now + Duration::from_millis(self.rng.next() % 3_000);
+                Action::Wake
+            }
+            _ => Action::Network([Change::Online, Change::Offline, Change::Moved][self.rng.below(3)]),
+        }
+    }
+
     fn run_some(&mut self, actions: usize) {
         for _ in 0..actions {
-            match self.rng.below(10) {
-                0..=2 => {
-                    let command = self.command();
-                    self.rig.ask(command);
-                }
-                3..=7 => {
-                    let fact = self.fact();
-                    self.rig.saw(fact);
-                }
-                8 => {
-                    self.rig.now = self.rig.now + Duration::from_millis(self.rng.next() % 3_000);
-                    self.rig.step(Action::Wake);
-                }
-                _ => {
-                    let change = [Change::Online, Change::Offline, Change::Moved][self.rng.below(3)];
-                    self.rig.step(Action::Network(change));
-                }
+            match self.action() {
+                Action::Do(_, command) => drop(self.rig.ask(command)),
+                action => drop(self.rig.step(action).len()),
             }
             self.note();
         }
@@ -389,4 +387,80 @@ fn s0_26_what_is_refused_changes_nothing_and_starts_nothing() {
         }
     }
     assert!(reasons.len() >= 20, "the chaos gets everywhere: {reasons:?}");
+}
+
+/// The edges between standings: those of ARCHITECTURE.md. One step may take several of the
+/// drawn ones in a row. `Connected` is reached from an attempt or an offer alone, and by nothing but `Ready`.
+const STANDING_EDGES: [(&str, &[&str]); Standing::COUNT] = [
+    ("Idle", &["Queued", "Waiting", "Dialing"]),
+    ("Queued", &["Idle", "Waiting", "Dialing", "GaveUp"]),
+    ("Waiting", &["Idle", "Queued", "Dialing", "Connected", "GaveUp"]),
+    ("Dialing", &["Idle", "Queued", "Waiting", "Connected", "GaveUp"]),
+    ("Connected", &["Idle", "Queued", "Waiting", "Dialing", "GaveUp"]),
+    ("GaveUp", &["Idle", "Queued", "Waiting", "Dialing"]),
+];
+
+/// The edges between stages, from ARCHITECTURE.md; `new` and `gone` are before and after.
+const STAGE_EDGES: [(&str, &[&str]); Stage::COUNT + 1] = [
+    ("new", &["Resolving", "Dialing", "Arriving", "Refusing"]),
+    ("Resolving", &["Dialing", "Closing", "gone"]),
+    ("Dialing", &["Offered", "Closing", "gone"]),
+    ("Arriving", &["Held", "Offered", "Closing", "gone"]),
+    ("Held", &["Offered", "Closing", "gone"]),
+    ("Offered", &["Up", "Closing", "gone"]),
+    ("Up", &["Closing", "gone"]),
+    ("Refusing", &["Closing", "gone"]),
+    ("Closing", &["gone"]),
+];
+
+fn first_word(text: &str) -> String {
+    text.split([' ', '(', '{']).next().unwrap_or_default().to_string()
+}
+
+/// The name of every contact's standing and every conn's stage.
+fn places(view: &View<'_>) -> (BTreeMap<ContactRef, String>, BTreeMap<ConnRef, String>) {
+    let standing = |c: ContactView| (c.contact, first_word(&format!("{:?}", c.standing)));
+    let stage = |c: ConnView| (c.conn, first_word(&format!("{:?}", c.stage)));
+    (view.contacts().map(standing).collect(), view.conns().map(stage).collect())
+}
+
+fn is_drawn(table: &[(&str, &[&str])], from: &str, to: &str) -> bool {
+    table.iter().any(|(at, edges)| *at == from && edges.contains(&to))
+}
+
+#[test]
+fn s0_9_no_edge_is_taken_that_is_not_drawn() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..RUNS {
+        let mut chaos = Chaos::new(seed);
+        let mut before = places(&chaos.rig.core.view());
+        for _ in 0..ACTIONS {
+            let action = chaos.action();
+            chaos.rig.step(action.clone());
+            chaos.note();
+            let after = places(&chaos.rig.core.view());
+            for (contact, to) in &after.0 {
+                let from = before.0.get(contact).map_or("Idle", String::as_str);
+                if from != to {
+                    assert!(is_drawn(&STANDING_EDGES, from, to), "{from} to {to} by {action:?}");
+                    let ready = matches!(action, Action::Saw(Fact::Ready { .. }));
+                    assert!(to != "Connected" || ready, "{from} to {to} by {action:?}");
+                    seen.insert((from.to_string(), to.clone()));
+                }
+            }
+            for conn in before.1.keys().chain(after.1.keys()) {
+                let from = before.1.get(conn).map_or("new", String::as_str);
+                let to = after.1.get(conn).map_or("gone", String::as_str);
+                if from != to {
+                    assert!(is_drawn(&STAGE_EDGES, from, to), "{from} to {to} by {action:?}");
+                    let gone = matches!(action, Action::Saw(Fact::Gone { .. }));
+                    assert!(to != "gone" || gone, "{from} to {to} by {action:?}");
+                    seen.insert((from.to_string(), to.to_string()));
+                }
+            }
+            before = after;
+        }
+    }
+    let drawn: usize = STANDING_EDGES.iter().chain(&STAGE_EDGES).map(|(_, edges)| edges.len()).sum();
+    assert!(seen.len() * 10 >= drawn * 9, "the chaos takes nearly all of them: {} of {drawn}", seen.len());
 }
