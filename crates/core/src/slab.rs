@@ -141,6 +141,11 @@ impl<T> Slab<T> {
         })
     }
 
+    /// Live rows from a row on, in row order. Costs what is taken from it.
+    pub fn iter_from(&self, row: u32) -> impl Iterator<Item = (u32, &T)> {
+        (row..self.end()).filter_map(|row| self.live(row).map(|value| (row, value)))
+    }
+
     /// Whether the free list and the count are sound: for data that came from outside.
     pub fn is_sound(&self) -> bool {
         let (full, last) = match self.chunks.split_last() {

@@ -182,6 +182,13 @@ impl<'a> View<'a> {
         self.0.contacts.iter().map(move |(row, _)| view.contact_row(row))
     }
 
+    /// Contacts from a row on, so that a long list can be taken in pages with steps in between. A page's last handle
+    /// tells where the next begins.
+    pub fn contacts_from(&self, row: u32) -> impl Iterator<Item = ContactView> + use<'a> {
+        let view = *self;
+        self.0.contacts.iter_from(row).map(move |(row, _)| view.contact_row(row))
+    }
+
     /// All conns. O(n).
     pub fn conns(&self) -> impl Iterator<Item = ConnView> + use<'a> {
         let view = *self;

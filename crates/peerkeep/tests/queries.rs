@@ -59,3 +59,22 @@ async fn a_refusal_is_told_with_their_reason_and_their_time() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn a_list_longer_than_a_page_holds_every_peer_once() {
+    let mut many = settings(1);
+    many.peers.target = 0;
+    many.peers.known = (0..2_500_u32)
+        .map(|number| {
+            let mut key = [5; 32];
+            key[..4].copy_from_slice(&number.to_be_bytes());
+            let id = PeerId(peerkeep::PeerKey::ed25519(key));
+            format!("/ip4/10.0.0.1/tcp/7330/p2p/{id}").parse().expect("an address")
+        })
+        .collect();
+    let node = node(1, many).await;
+    let peers = node.peers().await;
+    let ids: std::collections::BTreeSet<String> = peers.iter().map(|peer| peer.id.to_string()).collect();
+    assert_eq!((peers.len(), ids.len()), (2_500, 2_500));
+    node.shutdown().await;
+}

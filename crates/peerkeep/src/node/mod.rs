@@ -25,12 +25,15 @@ use crate::{
 };
 use bytes::Bytes;
 use look::{Beside, Moment, Seen};
-use peerkeep_core::{Command, ContactRef, STACKS, Standing, Who};
+use peerkeep_core::{Command, ContactRef, ContactView, STACKS, Standing, Who};
 use peerkeep_net::{Outcome as NetOutcome, Until};
 use shared::{Shared, is_unknown, owner_error};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Peers copied on the owner task at a time.
+const PAGE: usize = 1_000;
 
 /// A running node. Cheap to clone; the node stops when [`Node::shutdown`] is called or the last clone is dropped.
 #[derive(Clone)]
@@ -238,19 +241,23 @@ impl Node {
         self.shared.hub.bell.listen()
     }
 
-    /// Every known peer.
+    /// Every known peer. Taken in pages, so that the node goes on in between; one that comes or goes meanwhile may
+    /// or may not be in it.
     pub async fn peers(&self) -> Vec<PeerStatus> {
-        let copy = |view: peerkeep_core::View<'_>, now| {
-            let all: Vec<Seen> = view
-                .contacts()
-                .filter(|contact| !contact.forgotten)
-                .map(|contact| Seen::new(view, contact))
-                .collect();
-            (all, Moment::new(now))
-        };
-        // Copied on the owner task, put into words here.
-        let Ok((all, moment)) = self.shared.owner.ask(copy).await else { return Vec::new() };
-        all.iter().map(|seen| look::peer(seen, self.beside(seen), moment)).collect()
+        let (mut peers, mut from) = (Vec::new(), 0);
+        loop {
+            // Copied on the owner task, put into words here.
+            let copy = move |view: peerkeep_core::View<'_>, now| {
+                let page: Vec<ContactView> = view.contacts_from(from).take(PAGE).collect();
+                let next = page.last().filter(|_| page.len() == PAGE).map(|last| last.contact.row + 1);
+                let kept = page.into_iter().filter(|contact| !contact.forgotten);
+                (kept.map(|contact| Seen::new(view, contact)).collect::<Vec<Seen>>(), next, Moment::new(now))
+            };
+            let Ok((page, next, moment)) = self.shared.owner.ask(copy).await else { return peers };
+            peers.extend(page.iter().map(|seen| look::peer(seen, self.beside(seen), moment)));
+            let Some(next) = next else { return peers };
+            from = next;
+        }
     }
 
     /// The connected peers.

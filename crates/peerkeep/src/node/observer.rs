@@ -64,7 +64,9 @@ impl Observer for Watcher {
                 one_more(&self.hub.tallies.gave_up);
                 if self.quiet.may_say(seen.who, Trouble::GaveUp, now).is_some() {
                     let error = look::error_text(&seen).unwrap_or_default();
-                    tracing::warn!(%peer, attempts = seen.failures, error, "given up: all attempts failed");
+                    let (address, _) = self.turns.failed(&seen.who);
+                    let attempts = seen.failures;
+                    tracing::warn!(%peer, %address, attempts, error, "given up: all attempts failed");
                 }
                 EventKind::GaveUp { peer }
             }
