@@ -206,3 +206,126 @@ fn s3_75_an_application_is_told_when_three_are_connected() {
     daemon.stop();
     running.into_iter().for_each(Daemon::stop);
 }
+
+/// The lines of a log that hold this, in order.
+fn lines(home: &Home, text: &str) -> Vec<String> {
+    home.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}
+
+/// S0.48, S0.50, S0.52, S0.54: each change that a person wants to see, at INFO, with the peer and where it is.
+#[test]
+fn s0_48_s0_50_s0_52_s0_54_the_log_follows_a_connection_from_dial_to_disconnect() {
+    let (one, two) = (Home::new(111), Home::new(112));
+    let first = one.start(&[]);
+    let second = two.start(&[]);
+    two.ask(&["connect", &first.address]).expect(0);
+    two.ask(&["disconnect", &first.id]).expect(0);
+    until("disconnected", SOON, || two.connected() == 0 && one.connected() == 0);
+    until("the last line", SOON, || !lines(&two, " disconnected ").is_empty());
+    let place = format!("127.0.0.111:{}", first.port());
+    let about = lines(&two, &first.id);
+    in_order(&about, &[" connecting ", " connected ", " disconnecting ", " disconnected "]);
+    for (line, word) in [(0, "connecting"), (1, "connected"), (2, "disconnecting"), (3, "disconnected")] {
+        let line = &about[line];
+        assert!(line.contains(" INFO ") && line.contains(&format!(" {word} ")), "{word}: {about:#?}");
+    }
+    assert!(about[0].contains(&format!("address={place}")) && about[0].contains("attempt=1"), "{about:#?}");
+    assert!(about[1].contains(&format!("remote={place}")), "{about:#?}");
+    assert!(about[3].contains("reason=it was asked for"), "{about:#?}");
+    assert_eq!(about.len(), 4, "and no more than that: {about:#?}");
+    second.stop();
+    first.stop();
+}
+
+/// S0.51 and S0.78: every failure is in the log with peer, address, attempt and cause: the first at WARN, and those
+/// that follow at DEBUG until it is time for another WARN (S3.83).
+#[test]
+fn s0_51_s0_78_each_failure_is_logged_once_with_peer_address_attempt_and_cause() {
+    let home = Home::new(113);
+    let daemon = home.start(&[
+        "--set",
+        "log.level=debug",
+        "--set",
+        "backoff.first=100ms",
+        "--set",
+        "backoff.max=200ms",
+        "--set",
+        "backoff.fast_interval=200ms",
+    ]);
+    let id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    let closed = TcpListener::bind("127.0.0.114:0").expect("a port").local_addr().expect("bound");
+    home.ask(&["connect", &format!("/ip4/127.0.0.114/tcp/{}/p2p/{id}", closed.port()), "--wait", "0s"]);
+    until("given up", SOON, || home.json(&["peer", id])["standing"] == "gave_up");
+    let status = home.json(&["status"]);
+    let (mut failed, gave_up) = (lines(&home, " could not connect "), lines(&home, " given up: "));
+    let total = status["totals"]["failed"].as_u64().and_then(|total| usize::try_from(total).ok());
+    assert_eq!((Some(failed.len() + 1), gave_up.len()), (total, 1), "{failed:#?} {gave_up:#?}");
+    for (line, attempt) in failed.iter().zip(1..) {
+        assert!(line.contains(&format!(" attempt={attempt} ")), "{line}");
+    }
+    failed.extend(gave_up);
+    for line in &failed {
+        assert!(line.contains(&format!("peer={id} address={closed}")), "{line}");
+        assert!(line.contains("onnection refused"), "{line}");
+    }
+    assert!(failed.last().is_some_and(|line| line.contains(" WARN ") && line.contains("attempts=8")));
+    failed.pop();
+    let warnings = failed.iter().filter(|line| line.contains(" WARN ")).count();
+    assert_eq!((warnings, failed[0].contains(" WARN ")), (1, true), "{failed:#?}");
+    let begun = lines(&home, " connecting ");
+    assert_eq!(begun.len(), failed.len() + 1, "{begun:#?}");
+    assert_eq!(begun.iter().filter(|line| line.contains(" INFO ")).count(), 1, "{begun:#?}");
+    daemon.stop();
+}
+
+/// S0.46: whoever asks something of a stranger is told no, and the log says so.
+#[test]
+fn s0_46_a_refused_command_is_in_the_log_with_the_peer_and_the_reason() {
+    let home = Home::new(115);
+    let daemon = home.start(&[]);
+    let stranger = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    for what in ["disconnect", "cancel", "retry", "reset"] {
+        home.ask(&[what, stranger]).expect(4);
+        let refused = lines(&home, "a command was refused");
+        let last = refused.last().unwrap_or_else(|| panic!("{what}: {}", home.log()));
+        assert!(last.contains(" INFO ") && last.contains(&format!("what=\"{what}\"")), "{last}");
+        assert!(last.contains(stranger) && last.contains("why="), "{last}");
+    }
+    home.ask(&["disconnect", "nobody\u{1b}[2J"]).expect(4);
+    assert!(!home.log().contains('\u{1b}'), "fault A14: no escapes in the log");
+    daemon.stop();
+}
+
+/// S3.35: once for each need, and not for each attempt.
+#[test]
+fn s3_35_the_log_says_who_dials_and_why() {
+    let (low, high) = (Home::new(116), Home::new(117));
+    let by_address = |ip: &str| {
+        ["--set".to_owned(), format!("network.local_ip={ip}"), "--set".into(), "preference.wait=1s".into()]
+    };
+    let (low_options, high_options) = (by_address("127.0.0.116"), by_address("127.0.0.117"));
+    let higher = high.start(&high_options.each_ref().map(String::as_str));
+    let lower = low.start(&low_options.each_ref().map(String::as_str));
+    low.ask(&["want", &higher.address]).expect(0);
+    until("connected", SOON, || low.connected() == 1 && high.connected() == 1);
+    let dialled = lines(&low, " connecting ");
+    assert_eq!(dialled.len(), 1, "{dialled:#?}");
+    assert!(
+        dialled[0].contains(" INFO ") && dialled[0].contains("ours is the lower address"),
+        "{dialled:#?}"
+    );
+    // The higher one waits, and dials a dead one only after that.
+    let (dead, address) = (lower.id.clone(), lower.address.clone());
+    lower.stop();
+    high.ask(&["want", &address]).expect(0);
+    let failures = || high.json(&["status"])["totals"]["failed"].as_u64();
+    until("it has failed often", SOON, || failures() >= Some(3));
+    let waiting = lines(&high, "waiting for them to dial first");
+    assert_eq!(waiting.len(), 1, "once, not for each attempt: {waiting:#?}");
+    assert!(waiting[0].contains(" INFO ") && waiting[0].contains(&dead), "{waiting:#?}");
+    let dialled = lines(&high, " connecting ");
+    assert_eq!(dialled.len(), 1, "{dialled:#?}");
+    assert!(dialled[0].contains("they did not dial"), "{dialled:#?}");
+    in_order(&lines(&high, &dead), &["waiting for them to dial first", " connecting ", "could not connect"]);
+    higher.stop();
+}

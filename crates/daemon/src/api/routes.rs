@@ -7,6 +7,7 @@ use super::{
 };
 use crate::daemon::Reloads;
 use crate::exit::{Code, Failure};
+use crate::out;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::StatusCode;
@@ -148,43 +149,69 @@ async fn why(State(api): State<Api>, Path(id): Path<String>) -> Said<Why> {
 }
 
 async fn connect(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Connected> {
-    let peer = address(&api.node, &request.peer).await?;
     let wait = Duration::from_millis(request.wait_ms.unwrap_or(DEFAULT_WAIT_MS)).min(MAX_WAIT);
-    Ok(Json(if wait.is_zero() {
-        Connected::Answer(api.node.connect_nowait(peer).await?)
-    } else {
-        Connected::Outcome(api.node.connect(peer, wait).await?)
-    }))
+    let asked = async {
+        let peer = address(&api.node, &request.peer).await?;
+        Ok(Json(if wait.is_zero() {
+            Connected::Answer(api.node.connect_nowait(peer).await?)
+        } else {
+            Connected::Outcome(api.node.connect(peer, wait).await?)
+        }))
+    };
+    noted("connect", &request.peer, asked.await)
 }
 
 async fn want(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    let peer = address(&api.node, &request.peer).await?;
-    Ok(Json(api.node.want(peer).await?))
+    let asked = async { Ok(Json(api.node.want(address(&api.node, &request.peer).await?).await?)) };
+    noted("want", &request.peer, asked.await)
 }
 
 async fn unwant(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    let id = find(&api.node, &request.peer).await?;
-    Ok(Json(api.node.unwant(id).await?))
+    on_known(&api, "unwant", &request, async |node, id| node.unwant(id).await).await
 }
 
 async fn disconnect(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    let id = find(&api.node, &request.peer).await?;
-    Ok(Json(api.node.disconnect(id).await?))
+    let close = async |node: &Node, id: PeerId| {
+        if node.is_connected(id) {
+            tracing::info!(peer = %id, "disconnecting");
+        }
+        node.disconnect(id).await
+    };
+    on_known(&api, "disconnect", &request, close).await
 }
 
 async fn cancel(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    let id = find(&api.node, &request.peer).await?;
-    Ok(Json(api.node.cancel(id).await?))
+    on_known(&api, "cancel", &request, async |node, id| node.cancel(id).await).await
 }
 
 async fn retry(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    let id = find(&api.node, &request.peer).await?;
-    Ok(Json(api.node.retry(id).await?))
+    on_known(&api, "retry", &request, async |node, id| node.retry(id).await).await
 }
 
 async fn reset(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    let id = find(&api.node, &request.peer).await?;
-    Ok(Json(api.node.reset(id).await?))
+    on_known(&api, "reset", &request, async |node, id| node.reset(id).await).await
+}
+
+/// Asks something of a peer that is known.
+async fn on_known(
+    api: &Api,
+    what: &'static str,
+    request: &PeerRequest,
+    act: impl AsyncFnOnce(&Node, PeerId) -> Result<Answer, CommandError>,
+) -> Said<Answer> {
+    let asked = async {
+        let id = find(&api.node, &request.peer).await?;
+        Ok(Json(act(&api.node, id).await?))
+    };
+    noted(what, &request.peer, asked.await)
+}
+
+/// Writes down what was refused, so that the log says why somebody's order had no effect.
+fn noted<T>(what: &'static str, peer: &str, said: Said<T>) -> Said<T> {
+    said.inspect_err(|refused| {
+        let (peer, why) = (out::clean(peer), out::clean(&refused.0.message));
+        tracing::info!(what, %peer, %why, "a command was refused");
+    })
 }
 
 async fn bans(State(api): State<Api>) -> Json<Vec<BanStatus>> {
