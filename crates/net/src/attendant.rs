@@ -254,7 +254,9 @@ impl<S: Stack> Attendant<S> {
             let end = tokio::select! {
                 biased;
                 end = link.run(mail, meter) => end,
-                () = async { sleep_until(clock.instant(post.doom().await)).await } => End::Asked,
+                () = async { sleep_until(clock.instant(post.doom().await)).await } => {
+                    End::Fault(Fault::new(Step::Live, FaultKind::Timeout))
+                }
             };
             guard.end(end);
         });
@@ -281,6 +283,20 @@ impl<S: Stack> Guard<S> {
         self.end = Some(end);
     }
 
+    /// Closing failed, and its socket is dropped all the same. When a network dies this is true of all links at
+    /// once, so only the first and then ever fewer are worth a line.
+    fn closed_uncleanly(&self, fault: Fault) {
+        let count = &self.attendant.around.counters.unclean_closes;
+        count.add_one();
+        let times = count.read();
+        let conn = self.conn();
+        if times.is_power_of_two() {
+            tracing::warn!(%conn, kind = ?fault.kind, times, "a connection did not close in good order");
+        } else {
+            tracing::debug!(%conn, kind = ?fault.kind, times, "a connection did not close in good order");
+        }
+    }
+
     fn end_by_timeout(&mut self) {
         self.end(End::Fault(Fault::new(self.step.get(), FaultKind::Timeout)));
     }
@@ -297,6 +313,9 @@ impl<S: Stack> Drop for Guard<S> {
             tracing::error!(%conn, "a link task panicked; its connection is closed");
             End::Fault(Fault::new(Step::Live, FaultKind::Panic))
         } else if was_asked {
+            if let (Some(_), Some(End::Fault(fault))) = (self.listed, self.end) {
+                self.closed_uncleanly(fault);
+            }
             End::Asked
         } else {
             // Without an end the executor itself was stopped.

@@ -28,6 +28,8 @@ pub struct Counters {
     pub handshake_violations: [Count; VIOLATIONS],
     /// Handshakes that ended by our own order.
     pub handshakes_called_off: Count,
+    /// Links that failed while they were closed, or had not ended by the deadline.
+    pub unclean_closes: Count,
     /// Tasks of ours that panicked; each is a bug.
     pub panics: Count,
     /// Gaps in the journal.
