@@ -37,6 +37,52 @@ fn faults_c1_c6_the_defaults_notice_a_dead_link_within_a_minute() {
 }
 
 #[test]
+fn fault_c6_both_sides_notice_a_loss_in_one_direction() {
+    in_namespace("deaf_child");
+}
+
+#[test]
+fn deaf_child() {
+    if !is_child() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (mut idle, mut far_idle) = pair(&quick()).await;
+        let (mut busy, mut far_busy) = pair(&quick()).await;
+        let (mut ours, mut theirs) = pair(&quick()).await;
+        // What the acceptors say is lost; what the diallers say still arrives.
+        for far in [&far_idle, &far_busy, &theirs] {
+            let port = far.local_addr().expect("connected").port();
+            let rule = format!("add rule ip t i tcp sport {port} drop");
+            assert!(Command::new("nft").arg(rule).status().expect("nft").success());
+        }
+        let since = Instant::now();
+        far_busy.write_all(b"lost").await.expect("the buffer has room");
+        ours.write_all(b"arrives, and nobody hears of it").await.expect("the buffer has room");
+        theirs.read_exact(&mut [0; 31]).await.expect("this direction works");
+        let ends = tokio::join!(
+            end(&mut idle, since),
+            end(&mut far_idle, since),
+            end(&mut busy, since),
+            end(&mut far_busy, since),
+            end(&mut ours, since),
+            end(&mut theirs, since),
+        );
+        println!("noticed after {ends:?}");
+        let ends = [ends.0, ends.1, ends.2, ends.3, ends.4, ends.5];
+        // Whoever still hears the other one may have to wait for it to give up first.
+        assert!(ends.iter().all(|end| *end <= Duration::from_secs(14)), "{ends:?}");
+    });
+}
+
+/// When it ends in any way but an orderly one.
+async fn end(stream: &mut TcpStream, since: Instant) -> Duration {
+    stream.read(&mut [0]).await.expect_err("nothing can arrive");
+    since.elapsed()
+}
+
+#[test]
 fn quick_child() {
     // One probe's interval and the coarse timers of the kernel come on top.
     notice_within(quick(), Duration::from_secs(7));

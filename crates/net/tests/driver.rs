@@ -3,12 +3,16 @@
 
 mod common;
 
-use common::{Handle, LONG, Plain, PlainMeeting, addrs, blackhole, key, loopback, refusing};
-use peerkeep_core::{Addr, Close, ConnRef, End, Fact, FaultKind, Greeting, StackId, Ticket, Time};
-use peerkeep_net::{
-    Directory, Driver, Facts, Io, Listener, MeetError, Met, Order, Owner, Shards, Stack, StreamDriver,
-    StreamOptions, TcpOptions, Terms, Tickets, prepare,
+use common::{Handle, LONG, Plain, PlainMeeting, addrs, blackhole, config, key, loopback, refusing, who};
+use peerkeep_core::{
+    Addr, Answer, BanRef, Close, Command, ConnRef, ContactRef, End, Fact, FaultKind, Greeting, StackId,
+    Ticket, Time, Told, View,
 };
+use peerkeep_net::{
+    Directory, Driver, Facts, Io, Listener, MeetError, Met, Observer, Order, Outcome, Owner, Setup, Shards,
+    Stack, Stopped, StreamDriver, StreamOptions, TcpOptions, Terms, Tickets, Until, prepare,
+};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 struct Side {
@@ -228,4 +232,76 @@ fn assert_no_more_gone(mut side: Side) {
     side.facts.take(&mut rest);
     side.seen.append(&mut rest);
     assert!(!side.seen.iter().any(|fact| matches!(fact, Fact::Gone { .. })), "{:?}", side.seen);
+}
+
+/// A driver without sockets: it notes what it is told, and says at once that all went well.
+struct Fake {
+    orders: Arc<Mutex<Vec<&'static str>>>,
+    facts: Facts,
+}
+
+impl Driver for Fake {
+    fn stack(&self) -> StackId {
+        StackId::Mesh
+    }
+
+    fn perform(&mut self, orders: &mut Vec<Order>) {
+        for order in orders.drain(..) {
+            let (name, fact) = match order {
+                Order::Dial { conn, expect, addrs, .. } => {
+                    let key = expect.expect("a known peer");
+                    let greeting = Some(Greeting { epoch: 5, accepted: (1, 1), ..Greeting::default() });
+                    ("dial", Fact::Met { conn, key, at: addrs[0], greeting })
+                }
+                Order::Admit { conn, .. } => ("admit", Fact::Ready { conn }),
+                Order::Close { conn, .. } => ("close", Fact::Gone { conn, end: End::Asked }),
+                other => panic!("{other:?}"),
+            };
+            self.orders.lock().expect("no panic inside").push(name);
+            // Said from within the order, and heard only when the owner takes its next facts.
+            self.facts.saw(fact);
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Noted(Arc<Mutex<Vec<Told>>>);
+
+impl Observer for Noted {
+    fn told(&mut self, _view: View<'_>, _contact: ContactRef, _conn: ConnRef, what: Told, _now: Time) {
+        self.0.lock().expect("no panic inside").push(what);
+    }
+    fn store(&mut self, _view: View<'_>, _contact: ContactRef) {}
+    fn store_ban(&mut self, _view: View<'_>, _ban: BanRef) {}
+}
+
+#[tokio::test]
+async fn s0_49_s0_53_s0_56_the_same_core_connects_and_disconnects_through_a_fake_driver() {
+    let (owner, engine) = prepare();
+    let (orders, noted) = (Arc::default(), Noted::default());
+    let fake = Fake { orders: Arc::clone(&orders), facts: owner.facts() };
+    let running = engine
+        .start(Setup {
+            config: config(1),
+            seed: [7; 32],
+            journal: None,
+            first: Box::new(std::iter::empty()),
+            drivers: vec![Box::new(fake)],
+            listeners: Vec::new(),
+            observer: Box::new(noted.clone()),
+        })
+        .expect("a sound configuration");
+    let nowhere = Addr::tcp(loopback(1));
+    let outcome = owner.connect(who(2), addrs(&[nowhere]), Until::FirstAttempt, LONG).await.expect("it runs");
+    assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+    assert_eq!(owner.command(Command::Disconnect(who(2))).await, Ok(Answer::Done));
+    while owner.ask(|view, _| view.conns().count()).await.expect("it runs") > 0 {
+        tokio::task::yield_now().await;
+    }
+    owner.shutdown(LONG).await.expect("it runs");
+    assert_eq!(tokio::time::timeout(LONG, running.stopped()).await, Ok(Stopped::Asked { cut: 0 }));
+    assert_eq!(*orders.lock().expect("no panic inside"), ["dial", "admit", "close"]);
+    let told = noted.0.lock().expect("no panic inside").clone();
+    let told: Vec<Told> = told.into_iter().filter(|what| *what != Told::Discovered).collect();
+    assert_eq!(told, [Told::Dialing { attempt: 1 }, Told::Connected, Told::Lost(Close::Requested)]);
 }

@@ -122,6 +122,34 @@ async fn fault_l2_undecided_sockets_are_bounded_and_the_rest_counted() {
     assert_eq!(owner.counters().turned_away.read(), 50);
 }
 
+/// The queue that is ours to count overflows while the owner is busy; the kernel's own is only longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_l10_an_overflow_is_counted_and_the_next_try_gets_in() {
+    let (a, b) = (impatient(1).await, node(2).await);
+    let (hold, held) = std::sync::mpsc::sync_channel::<()>(1);
+    let (begun, began) = tokio::sync::oneshot::channel();
+    let owner = a.owner.clone();
+    let busy = tokio::spawn(async move {
+        let wait = move || {
+            let _ = begun.send(());
+            let _ = held.recv();
+        };
+        owner.ask(move |_, _| tokio::task::block_in_place(wait)).await
+    });
+    began.await.expect("the owner is busy");
+    let mut crowd = Vec::new();
+    for _ in 0..MAX_UNDECIDED {
+        crowd.push(stranger(a.addr).await);
+    }
+    let outcome = b.connect(who(1), &[a.addr]).await;
+    assert!(matches!(outcome, Outcome::Failed(Some(_))), "there was room: {outcome:?}");
+    assert_eq!(a.owner.counters().turned_away.read(), 1, "counted");
+    hold.send(()).expect("it is held");
+    busy.await.expect("no panic").expect("answered");
+    drop(crowd);
+    get_in(&b, a.addr, 1).await;
+}
+
 #[tokio::test]
 async fn fault_l3_resets_in_a_loop_leave_nothing_behind() {
     let a = impatient(1).await;

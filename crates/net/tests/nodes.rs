@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{LONG, addrs, blackhole, config, key, node, refusing, start, who};
+use common::{LONG, Node, addrs, blackhole, config, key, node, refusing, start, who};
 use peerkeep_core::{
-    Action, Addrs, Answer, Close, Command, Effects, Fact, FaultKind, PeerKey, Refusal, Source, Standing,
-    Target, Told, journal,
+    Action, Addr, Addrs, Answer, Close, Command, Effects, Fact, FaultKind, PeerKey, Refusal, Source,
+    Standing, Target, Told, journal,
 };
 use peerkeep_net::{Outcome, OwnerError, Stopped, Until};
 use std::time::Duration;
@@ -212,6 +212,64 @@ async fn a_name_that_does_not_resolve_ends_the_attempt() {
     let outcome = a.connect(who(2), &[]).await;
     assert!(!matches!(outcome, Outcome::Connected { .. } | Outcome::TimedOut), "{outcome:?}");
     a.until("no conns", |view| view.conns().next().is_none()).await;
+}
+
+/// Whether that attempt failed so, and the contact waits for its next one.
+async fn fails_with(a: &mut Node, peer: u8, to: &[Addr], kind: FaultKind) {
+    let Outcome::Failed(Some(fault)) = a.connect(who(peer), to).await else { panic!("{kind:?}: it came up") };
+    assert_eq!(fault.kind, kind);
+    a.event(|e| e.who == who(peer) && e.what == Told::Dialing { attempt: 1 }).await;
+    a.event(|e| e.who == who(peer) && e.what == Told::Failed).await;
+    let standing = a.owner.ask(move |view, _| {
+        let found = view.find(&who(peer)).and_then(|contact| view.contact(contact));
+        found.map(|seen| (seen.standing, seen.last_fault.map(|fault| fault.kind)))
+    });
+    assert_eq!(standing.await.expect("runs"), Some((Standing::Waiting, Some(kind))));
+}
+
+#[tokio::test]
+async fn s0_5_closed_ports_dropped_packets_and_unknown_names_each_fail_the_attempt_by_their_name() {
+    let mut config = config(1);
+    config.rules[0].establish = Duration::from_millis(400);
+    // Long enough that the next attempt does not begin while we look.
+    config.rules[0].backoff.first = Duration::from_secs(60);
+    let mut a = start(config, None, Vec::new()).await;
+    let (_kept, closed) = refusing();
+    fails_with(&mut a, 2, &[closed], FaultKind::Refused).await;
+    let hole = blackhole();
+    fails_with(&mut a, 3, &[hole.addr], FaultKind::Timeout).await;
+    let name = peerkeep_net::Name { host: "no such host.invalid".into(), port: 1 };
+    a.owner.names().set(who(4), vec![name]).expect("kept");
+    fails_with(&mut a, 4, &[], FaultKind::Name).await;
+    assert_eq!(a.conn_count().await, 0, "every slot is free");
+}
+
+#[tokio::test]
+async fn s0_8_s0_58_a_server_that_refuses_once_is_reached_by_the_retry() {
+    let (socket, flaky) = refusing();
+    let mut config = config(1);
+    // Only the command can bring the second attempt within this test.
+    config.rules[0].backoff.first = Duration::from_secs(60);
+    let mut a = start(config, None, Vec::new()).await;
+    let b = node(2).await;
+    assert!(matches!(a.connect(b.who(), &[flaky]).await, Outcome::Failed(Some(_))));
+    socket.listen(1).expect("it is bound");
+    socket.set_nonblocking(true).expect("a socket");
+    let server = tokio::net::TcpListener::from_std(socket.into()).expect("a listener");
+    let to = b.addr.socket();
+    let serving = tokio::spawn(async move {
+        let (mut near, _) = server.accept().await.expect("a connection");
+        let mut far = tokio::net::TcpStream::connect(to).await.expect("b listens");
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    assert!(matches!(a.command(Command::Retry(who(2))).await, Answer::Begun(_)));
+    let mut trace = Vec::new();
+    while trace.last() != Some(&Told::Connected) {
+        trace.push(a.event(|e| e.who == who(2) && e.what != Told::Discovered).await.what);
+    }
+    let steps = [Told::Dialing { attempt: 1 }, Told::Failed, Told::Dialing { attempt: 2 }, Told::Connected];
+    assert_eq!(trace, steps);
+    serving.abort();
 }
 
 #[tokio::test]

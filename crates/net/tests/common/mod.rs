@@ -4,7 +4,7 @@
 
 mod plain;
 
-pub use plain::{Handle, Plain, PlainMeeting};
+pub use plain::{Handle, Plain, PlainMeeting, PlainPeer};
 
 use peerkeep_core::{
     Action, Addr, Addrs, BanRef, Command, Config, ConnRef, ContactRef, PeerKey, StackId, Time, Told, View,

@@ -55,6 +55,7 @@ pub enum Wish {
     Panic,
     Violate,
     IgnoreClose,
+    FailClose,
 }
 
 impl Handle {
@@ -73,6 +74,9 @@ impl Handle {
     }
     pub fn ignore_close(&self) {
         self.wish(Wish::IgnoreClose);
+    }
+    pub fn fail_close(&self) {
+        self.wish(Wish::FailClose);
     }
 }
 
@@ -207,12 +211,13 @@ async fn talk(
     handle: &Handle,
     frames: &mut tokio::sync::mpsc::Receiver<io::Result<(u8, Frame)>>,
 ) -> End {
-    let mut ignores_close = false;
+    let (mut ignores_close, mut fails_close) = (false, false);
     loop {
         let done = tokio::select! {
             note = mail.next() => match note {
                 Note::Probe => write(writer, PING, &[]).await,
                 Note::Close { .. } if ignores_close => Ok(()),
+                Note::Close { .. } if fails_close => Err(io::ErrorKind::BrokenPipe.into()),
                 Note::Close { why, .. } => {
                     let _ = write(writer, BYE, &[why.code()]).await;
                     return End::Asked;
@@ -238,6 +243,7 @@ async fn talk(
                         Wish::Panic => panic!("a test asked for it"),
                         Wish::Violate => meter.violated(Violation::Malformed),
                         Wish::IgnoreClose => ignores_close = true,
+                        Wish::FailClose => fails_close = true,
                     }
                 }
                 done
@@ -263,5 +269,37 @@ async fn read_all(
         if tell.send(frame).await.is_err() || is_end {
             return;
         }
+    }
+}
+
+/// The other side made by hand, for bad manners that no link has.
+pub struct PlainPeer {
+    pub stream: TcpStream,
+}
+
+impl PlainPeer {
+    /// Connects as that number, up to the confirm.
+    pub async fn connect(to: peerkeep_core::Addr, number: u8) -> PlainPeer {
+        let mut stream = TcpStream::connect(to.socket()).await.expect("it listens");
+        let greeting = Greeting { epoch: 1, dial: 1, ..Greeting::default() };
+        let key = PeerKey::ed25519([number; 32]);
+        write(&mut stream, HELLO, &emit(key, greeting)).await.expect("room");
+        let (tag, _) = read(&mut stream).await.expect("an answer");
+        assert_eq!(tag, ANSWER);
+        write(&mut stream, CONFIRM, &[]).await.expect("room");
+        PlainPeer { stream }
+    }
+
+    /// The beginning of a message whose rest never comes.
+    pub async fn half_a_message(&mut self) {
+        self.stream.write_all(&[9, DATA, 1, 2, 3]).await.expect("room");
+    }
+
+    pub fn message(byte: u8) -> Vec<u8> {
+        vec![2, DATA, byte]
+    }
+
+    pub fn goodbye(why: Close) -> Vec<u8> {
+        vec![2, BYE, why.code()]
     }
 }

@@ -1,0 +1,154 @@
+//! How the other side's end of a connection is taken, and connections that fail to close.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{Node, PlainPeer, config, node, start, who};
+use peerkeep_core::{Close, Command, FaultKind, Told};
+use peerkeep_net::Outcome;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// How the raw peer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    ResetInAMessage,
+    HalfCloseInAMessage,
+    HalfCloseBothWays,
+    DataAfterGoodbye,
+}
+
+/// Takes every event up to the next connection's, and gives how often that peer was lost.
+async fn losses(a: &mut Node, next: u8) -> Vec<Told> {
+    let mut lost = Vec::new();
+    loop {
+        let event = a.event(|_| true).await;
+        match event.what {
+            Told::Connected if event.who == who(next) => return lost,
+            what @ Told::Lost(_) => lost.push(what),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_c4_however_it_ends_the_loss_is_told_once_and_half_a_message_is_none() {
+    let mut a = node(1).await;
+    let endings = [
+        Ending::ResetInAMessage,
+        Ending::HalfCloseInAMessage,
+        Ending::HalfCloseBothWays,
+        Ending::DataAfterGoodbye,
+    ];
+    for (number, ending) in (2..).zip(endings) {
+        let mut peer = PlainPeer::connect(a.addr, number).await;
+        a.event(|e| e.who == who(number) && e.what == Told::Connected).await;
+        let bytes = a.directory.find(&common::key(number)).expect("up").bytes;
+        let mut whole = 0;
+        match ending {
+            Ending::ResetInAMessage => {
+                peer.half_a_message().await;
+                peer.stream.set_zero_linger().expect("open");
+                drop(peer);
+            }
+            Ending::HalfCloseInAMessage => {
+                peer.half_a_message().await;
+                peer.stream.shutdown().await.expect("open");
+                // Told: our side closes too, although theirs could still read.
+                assert_eq!(peer.stream.read(&mut [0]).await.unwrap_or(0), 0);
+            }
+            Ending::HalfCloseBothWays => {
+                a.command(Command::Disconnect(who(number))).await;
+                peer.stream.shutdown().await.expect("open");
+                let mut rest = Vec::new();
+                let _ = peer.stream.read_to_end(&mut rest).await;
+                assert_eq!(rest, PlainPeer::goodbye(Close::Requested), "told why");
+            }
+            Ending::DataAfterGoodbye => {
+                let goodbye = PlainPeer::goodbye(Close::Idle);
+                whole = u64::try_from(goodbye.len()).expect("short");
+                peer.stream.write_all(&goodbye).await.expect("room");
+                let _ = peer.stream.write_all(&PlainPeer::message(7)).await;
+                let _ = peer.stream.read_to_end(&mut Vec::new()).await;
+            }
+        }
+        // The next connection comes after whatever there is to say about this one.
+        a.until("no conns", |view| view.conns().next().is_none()).await;
+        let marker = 100 + number;
+        let _next = PlainPeer::connect(a.addr, marker).await;
+        let lost = losses(&mut a, marker).await;
+        let [Told::Lost(why)] = lost[..] else { panic!("{ending:?}: {lost:?}") };
+        match ending {
+            Ending::DataAfterGoodbye => assert_eq!(why, Close::Idle),
+            Ending::HalfCloseBothWays => assert_eq!(why, Close::Requested),
+            Ending::ResetInAMessage | Ending::HalfCloseInAMessage => assert_ne!(why, Close::Requested),
+        }
+        if ending != Ending::DataAfterGoodbye {
+            assert_eq!(bytes.received(), whole, "{ending:?}: no part of a message counts");
+        }
+        a.command(Command::Disconnect(who(marker))).await;
+        a.event(|e| e.who == who(marker) && matches!(e.what, Told::Lost(_))).await;
+        assert!(a.directory.find(&common::key(number)).is_none());
+    }
+    assert_eq!(a.owner.counters().panics.read(), 0);
+}
+
+/// Keeps what is logged. The log belongs to the process, so one test of this file reads it.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    fn lines_with(&self, text: &str) -> Vec<String> {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let log = String::from_utf8(bytes).expect("is text");
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn s0_55_a_close_that_fails_is_logged_and_everything_is_released_all_the_same() {
+    let page = Page::default();
+    let writer = page.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let mut config = config(1);
+    config.rules[0].goodbye = Duration::from_millis(200);
+    let mut a = start(config, None, Vec::new()).await;
+    let b = node(2).await;
+    let counters = a.owner.counters().clone();
+    for (round, wish) in [common::Handle::fail_close, common::Handle::ignore_close].into_iter().enumerate() {
+        let outcome = a.connect(b.who(), &[b.addr]).await;
+        assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+        wish(&a.directory.find(&common::key(2)).expect("up").handle);
+        a.command(Command::Disconnect(who(2))).await;
+        a.event(|e| e.what == Told::Lost(Close::Requested)).await;
+        a.until("the slot is free", |view| view.conns().next().is_none()).await;
+        assert!(a.directory.is_empty());
+        // Their end of the socket ends too, so ours is closed.
+        b.until("the socket is closed", |view| view.conns().next().is_none()).await;
+        let done = u64::try_from(round).expect("few") + 1;
+        assert_eq!((counters.gone.read(), counters.unclean_closes.read()), (done, done));
+    }
+    let lines = page.lines_with("did not close in good order");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains(" WARN ")), "{lines:?}");
+    for (line, kind) in lines.iter().zip([FaultKind::Closed, FaultKind::Timeout]) {
+        assert!(line.contains(&format!("kind={kind:?}")), "{line}");
+    }
+}
