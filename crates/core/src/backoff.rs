@@ -156,6 +156,7 @@ mod tests {
         assert_eq!([1, 2, 3].map(|n| secs(Backoff::THREE_SPACED, n)), [5, 5, 5]);
     }
 
+    /// Fault D13: the jitter that spreads redials.
     #[test]
     fn delays_grow_to_the_cap_and_stay_within_the_jitter() {
         let b = Backoff::default();

@@ -9,6 +9,9 @@ use rig::{Rig, at, fault, peer};
 use std::time::Duration;
 use world::World;
 
+/// How to begin, and after how many seconds it must be over.
+type Case = (&'static str, fn(&mut Rig) -> ConnRef, u64);
+
 fn hello(dial: u32) -> Greeting {
     Greeting { epoch: 500, dial, ..Greeting::default() }
 }
@@ -51,7 +54,7 @@ fn fault_l11_the_same_pair_of_ports_is_a_new_connection_and_news_of_the_old_one_
 
 #[test]
 fn fault_h16_a_peer_that_falls_silent_between_the_hellos_costs_a_slot_until_the_deadline() {
-    let cases: [(&str, fn(&mut Rig) -> ConnRef, u64); 3] = [
+    let cases: [Case; 3] = [
         (
             "inbound, our answer sent",
             |rig| {
