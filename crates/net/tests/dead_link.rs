@@ -61,14 +61,17 @@ fn deaf_child() {
         far_busy.write_all(b"lost").await.expect("the buffer has room");
         ours.write_all(b"arrives, and nobody hears of it").await.expect("the buffer has room");
         theirs.read_exact(&mut [0; 31]).await.expect("this direction works");
-        let ends = tokio::join!(
-            end(&mut idle, since),
-            end(&mut far_idle, since),
-            end(&mut busy, since),
-            end(&mut far_busy, since),
-            end(&mut ours, since),
-            end(&mut theirs, since),
-        );
+        let ends = async {
+            tokio::join!(
+                end(&mut idle, since),
+                end(&mut far_idle, since),
+                end(&mut busy, since),
+                end(&mut far_busy, since),
+                end(&mut ours, since),
+                end(&mut theirs, since),
+            )
+        };
+        let ends = tokio::time::timeout(Duration::from_secs(30), ends).await.expect("all of them end");
         println!("noticed after {ends:?}");
         let ends = [ends.0, ends.1, ends.2, ends.3, ends.4, ends.5];
         // Whoever still hears the other one may have to wait for it to give up first.
