@@ -171,13 +171,7 @@ async fn unwant(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Sai
 }
 
 async fn disconnect(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    let close = async |node: &Node, id: PeerId| {
-        if node.is_connected(id) {
-            tracing::info!(peer = %id, "disconnecting");
-        }
-        node.disconnect(id).await
-    };
-    on_known(&api, "disconnect", &request, close).await
+    on_known(&api, "disconnect", &request, async |node, id| node.disconnect(id).await).await
 }
 
 async fn cancel(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {

@@ -132,6 +132,10 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn disconnect(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
+        let peer = peer.into();
+        if self.is_connected(peer) {
+            tracing::info!(%peer, "disconnecting");
+        }
         self.shared.command(Command::Disconnect(whom(peer))).await
     }
 
