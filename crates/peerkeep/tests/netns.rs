@@ -1,0 +1,283 @@
+//! Whole nodes on networks that lose, cut, reset and delay, in network namespaces of their own. Needs root and the
+//! packet filter's tools; says so loudly and passes where it may not. The namespaces end with their processes, so
+//! nothing is left behind, whatever happens.
+
+mod common;
+
+use common::*;
+use peerkeep::{Direction, EventKind, Identity, Node, Outcome, PeerAddress, Settings, Standing};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Set for the child tests of this binary: without it they do nothing.
+const CHILD: &str = "PEERKEEP_NETNS_CHILD";
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs a child test of this binary in a namespace that `prepare` has furnished.
+fn in_namespace(child: &str, prepare: &str) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED {child}: network namespaces need root");
+        return;
+    }
+    let myself = std::env::current_exe().expect("a path");
+    let script = format!("set -e; ip link set lo up; {prepare}\nexec \"$0\" --exact {child} --nocapture");
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-c", &script]).arg(myself).env(CHILD, "1");
+    match command.status() {
+        Ok(status) => assert!(status.success(), "{child}: {status}"),
+        Err(error) => eprintln!("SKIPPED {child}: no unshare: {error}"),
+    }
+}
+
+/// A packet filter on what comes in, which lets everything in.
+const FILTER: &str =
+    "nft 'add table ip t; add chain ip t i { type filter hook input priority 0; policy accept; }'";
+
+fn nft(rule: &str) {
+    assert!(Command::new("nft").arg(rule).status().expect("nft").success(), "{rule}");
+}
+
+/// Settings without limits that a crowd on one machine would meet, and without dials of their own accord.
+fn roomy(host: u8) -> Settings {
+    let mut settings = settings(host);
+    settings.limits.per_ip = 500;
+    settings.limits.per_subnet = 500;
+    settings.limits.dials_per_minute = 60_000;
+    settings.limits.dials_per_minute_per_ip = 60_000;
+    settings.peers.target = 0;
+    settings.peers.exchange = false;
+    settings
+}
+
+#[test]
+fn s3_56_a_link_that_loses_two_packets_in_a_hundred_costs_less_than_five_handshakes_in_a_hundred() {
+    in_namespace("lossy_child", FILTER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lossy_child() {
+    const PEERS: u8 = 25;
+    const ROUNDS: u32 = 40;
+    if !is_child() {
+        return;
+    }
+    nft("add rule ip t i meta l4proto tcp numgen random mod 100 < 2 counter drop");
+    let a = node(1, roomy(1)).await;
+    let mut dialling = tokio::task::JoinSet::new();
+    for number in 2..2 + PEERS {
+        let (a, b) = (a.clone(), node(number, roomy(number)).await);
+        dialling.spawn(async move {
+            for _ in 0..ROUNDS {
+                let outcome = a.connect(address(&b), PATIENCE).await.expect("is accepted");
+                assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+                // Refused when it is lost already; the next round comes all the same.
+                let _ = a.disconnect(b.id()).await;
+                status(&a, b.id(), "the end", |peer| peer.link.is_none()).await;
+            }
+        });
+    }
+    while let Some(done) = dialling.join_next().await {
+        done.expect("every round ends");
+    }
+    let totals = a.status().await.expect("runs").totals;
+    println!("{} attempts, {} failed", totals.dials, totals.failed);
+    let dropped = Command::new("nft").args(["list", "table", "ip", "t"]).output().expect("nft").stdout;
+    let dropped = counted(&String::from_utf8_lossy(&dropped));
+    assert!(dropped[0] > 100, "the link loses: {dropped:?}");
+    assert!(totals.dials >= u64::from(PEERS) * u64::from(ROUNDS));
+    assert!(totals.failed * 20 <= totals.dials, "{} of {} failed", totals.failed, totals.dials);
+}
+
+/// How many packets each counting rule has seen, in the rules' order.
+fn counted(table: &str) -> Vec<u64> {
+    let after = table.split("counter packets ").skip(1);
+    after.map(|rest| rest.split(' ').next().and_then(|word| word.parse().ok()).expect("a number")).collect()
+}
+
+#[test]
+fn s0_79_loss_partition_resets_and_half_open_ends_and_then_everybody_is_back() {
+    in_namespace("storm_child", FILTER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storm_child() {
+    if !is_child() {
+        return;
+    }
+    let mut nodes = Vec::new();
+    for number in 1..=4 {
+        let mut settings = roomy(number);
+        settings.liveness.silence = Duration::from_secs(1);
+        settings.liveness.deadline = Duration::from_secs(1);
+        settings.timeouts.establish = Duration::from_secs(2);
+        nodes.push(node(number, settings).await);
+    }
+    for a in &nodes {
+        for b in nodes.iter().filter(|b| b.id() != a.id()) {
+            a.want(address(b)).await.expect("is accepted");
+        }
+    }
+    everybody_is_back(&nodes, "the start").await;
+    for (what, rule, must_lose) in [
+        ("loss", "add rule ip t i meta l4proto tcp numgen random mod 100 < 20 drop", false),
+        ("a partition", "add rule ip t i meta l4proto tcp drop", true),
+        ("resets", "add rule ip t i meta l4proto tcp reject with tcp reset", true),
+        ("half-open ends", "add rule ip t i ct direction reply drop", true),
+    ] {
+        let mut events: Vec<_> = nodes.iter().map(Node::events).collect();
+        nft(rule);
+        if must_lose {
+            until(&mut events[1], what, |event| matches!(event, EventKind::Lost { .. })).await;
+        } else {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        sound(&nodes, what).await;
+        nft("flush chain ip t i");
+        everybody_is_back(&nodes, what).await;
+        sound(&nodes, what).await;
+    }
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+async fn everybody_is_back(nodes: &[Node], after: &str) {
+    let since = Instant::now();
+    for a in nodes {
+        for b in nodes.iter().filter(|b| b.id() != a.id()) {
+            status(a, b.id(), after, |peer| peer.standing == Standing::Connected).await;
+        }
+    }
+    println!("all are connected {} ms after {after}", since.elapsed().as_millis());
+}
+
+/// What holds at any time: no node is ill, and nobody is connected to anybody twice.
+async fn sound(nodes: &[Node], when: &str) {
+    let others = u32::try_from(nodes.len()).expect("few") - 1;
+    for node in nodes {
+        let status = node.status().await.expect("runs");
+        assert!(status.health.is_empty(), "{when}: {:?}", status.health);
+        assert!(status.counts.connected <= others, "{when}: {:?}", status.counts);
+        assert_eq!((status.counts.known, status.counts.wanted), (others, others), "{when}");
+        assert_eq!((status.totals.violations, status.totals.gave_up), (0, 0), "{when}");
+    }
+}
+
+const LOWER: &str = "50.28.104.50";
+const HIGHER: &str = "69.167.168.176";
+
+/// Two namespaces with a cable between them: this one has the lower address, `b` the higher.
+fn cable() -> String {
+    format!(
+        "mount -t tmpfs none /run; ip netns add b; ip link add va type veth peer name vb netns b; \
+         ip addr add {LOWER}/32 dev va; ip link set va up; ip route add {HIGHER}/32 dev va; \
+         ip -n b addr add {HIGHER}/32 dev vb; ip -n b link set lo up; ip -n b link set vb up; \
+         ip -n b route add {LOWER}/32 dev vb"
+    )
+}
+
+#[test]
+fn s3_15_s3_66_the_lower_address_of_the_two_sends_the_first_packet_of_every_link() {
+    in_namespace("direction_child", &cable());
+}
+
+#[test]
+fn direction_child() {
+    if !is_child() {
+        return;
+    }
+    nft("add table ip t; add chain ip t i { type filter hook input priority 0; }; \
+         add chain ip t o { type filter hook output priority 0; }; \
+         add rule ip t i tcp flags & (syn | ack) == syn counter; \
+         add rule ip t o tcp flags & (syn | ack) == syn counter");
+    for _ in 0..3 {
+        let mut lower = Lone::start(false, "keep");
+        let mut higher = Lone::start(true, "keep");
+        assert_eq!(lower.line("connected "), "outbound");
+        assert_eq!(higher.line("connected "), "inbound");
+    }
+    let table = Command::new("nft").args(["list", "table", "ip", "t"]).output().expect("nft").stdout;
+    let [from_higher, from_lower] = counted(&String::from_utf8_lossy(&table))[..] else {
+        panic!("two rules")
+    };
+    println!("{from_lower} first packets from {LOWER}, {from_higher} from {HIGHER}");
+    assert!(from_lower >= 3 && from_higher == 0, "{from_lower} and {from_higher}");
+}
+
+/// A node in a process of its own, in one of the two namespaces; ends with this value.
+struct Lone {
+    child: Child,
+    _stdin: ChildStdin,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Lone {
+    fn start(is_higher: bool, what: &str) -> Lone {
+        let myself = std::env::current_exe().expect("a path");
+        let mut command = Command::new("ip");
+        if is_higher {
+            command.args(["netns", "exec", "b"]).arg(myself);
+        } else {
+            command = Command::new(myself);
+        }
+        command.args(["--exact", "lone_child", "--nocapture"]).env("PEERKEEP_LONE", what);
+        command.env("PEERKEEP_LONE_HIGHER", if is_higher { "1" } else { "0" });
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("ourselves can run");
+        let stdin = child.stdin.take().expect("piped");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        Lone { child, _stdin: stdin, lines }
+    }
+
+    /// What follows that mark on the next line that has it.
+    fn line(&mut self, mark: &str) -> String {
+        for line in self.lines.by_ref().lines() {
+            let line = line.expect("text");
+            if let Some((_, rest)) = line.split_once(mark) {
+                return rest.to_owned();
+            }
+        }
+        panic!("it ended without saying {mark}");
+    }
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn lone_child() {
+    let Ok(what) = std::env::var("PEERKEEP_LONE") else { return };
+    let is_higher = std::env::var("PEERKEEP_LONE_HIGHER").is_ok_and(|value| value == "1");
+    let (mine, theirs) = if is_higher { (HIGHER, LOWER) } else { (LOWER, HIGHER) };
+    // The identities are ordered the other way round, so that they cannot be what decides.
+    let (a, b) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+    let (low, high) = if a.id().key() < b.id().key() { (a, b) } else { (b, a) };
+    let (me, other) = if is_higher { (low, high) } else { (high, low) };
+    let mut settings = roomy(1);
+    settings.listen.addresses = vec![format!("{mine}:7330").parse().expect("an address")];
+    settings.network.open = true;
+    settings.network.local_ip = Some(mine.parse().expect("an address"));
+    settings.preference = Settings::default().preference;
+    let peer: PeerAddress = format!("/ip4/{theirs}/tcp/7330/p2p/{}", other.id()).parse().expect("an address");
+    let node = Node::builder().identity(me).config(settings).start().await.expect("the node starts");
+    let mut events = node.events();
+    match what.as_str() {
+        "keep" => {
+            node.want(peer).await.expect("is accepted");
+            let up = until(&mut events, "it", |event| matches!(event, EventKind::Connected { .. })).await;
+            let EventKind::Connected { direction, .. } = up.what else { unreachable!("looked for") };
+            println!("connected {}", if direction == Direction::Outbound { "outbound" } else { "inbound" });
+        }
+        other => panic!("{other}"),
+    }
+    // Until we are killed, or whoever started us is gone.
+    let _ = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await;
+}
