@@ -53,8 +53,9 @@ impl Lab {
 
     /// From now on every packet between the two vanishes.
     pub fn cut(&self) -> Result<()> {
-        let rules = "table inet dead { chain in { type filter hook input priority 0; policy drop; } \
-                     chain out { type filter hook output priority 0; policy drop; } }";
+        let rules = "table inet dead {\n\
+                     chain in { type filter hook input priority 0; policy drop; }\n\
+                     chain out { type filter hook output priority 0; policy drop; }\n}";
         run(Command::new("ip").args(["netns", "exec", &self.names[0], "nft"]).arg(rules))
     }
 }

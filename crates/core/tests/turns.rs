@@ -172,7 +172,11 @@ fn s3_52_nodes_with_different_rules_or_none_end_with_one_link_per_pair() {
             assert_eq!(ups, 5, "seed {seed}: node {a} keeps nothing beside them");
         }
         assert_eq!(world.withdrawn, 0, "seed {seed}");
-        assert!(world.dials <= 30, "seed {seed}: at most one from each side, and none again: {}", world.dials);
+        assert!(
+            world.dials <= 30,
+            "seed {seed}: at most one from each side, and none again: {}",
+            world.dials
+        );
     }
 }
 
