@@ -1,5 +1,7 @@
 //! Counts what the pairs came to. It refuses to forgive: what cannot be seen does not count as good.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -42,9 +44,15 @@ pub struct Tally {
     withdrawn: usize,
     crossed: usize,
     dials: usize,
+    slowest_message: Duration,
 }
 
 impl Tally {
+    /// A group's messages took so long to arrive, all of them.
+    pub fn heard_within(&mut self, took: Duration) {
+        self.slowest_message = self.slowest_message.max(took);
+    }
+
     /// Adds a pair; tells on standard error what is wrong with it.
     pub fn judge(&mut self, pair: usize, left: &Look, right: &Look) {
         let one = |look: &Look| look.up.is_some() && look.slots == 1 && look.missed == 0;
@@ -73,6 +81,7 @@ impl Tally {
             "withdrawn": self.withdrawn,
             "crossed": self.crossed,
             "dials_per_pair": self.dials as f64 / self.pairs.max(1) as f64,
+            "slowest_message_ms": self.slowest_message.as_millis(),
             "method": method,
         });
         whole.to_string()
@@ -82,13 +91,14 @@ impl Tally {
     pub fn text(&self, method: &str) -> String {
         format!(
             "pairs {}\nexactly one connection {}\nthe same on both sides {}\nannounced, then withdrawn {}\n\
-             both sides' dials began first {}\ndials per pair {:.2}\n\nMethod. {method}",
+             both sides' dials began first {}\ndials per pair {:.2}\nslowest message {} ms\n\nMethod. {method}",
             self.pairs,
             self.exactly_one,
             self.same,
             self.withdrawn,
             self.crossed,
             self.dials as f64 / self.pairs.max(1) as f64,
+            self.slowest_message.as_millis(),
         )
     }
 }

@@ -78,7 +78,9 @@ fn run_group(
         left.ask(&format!("say {pair}"))?;
         right.ask(&format!("say {pair}"))?;
     }
+    let said = Instant::now();
     await_all(&group, left, right, |look| look.heard > 0)?;
+    tally.heard_within(said.elapsed());
     for pair in group {
         let mut looks = Vec::new();
         for worker in [&mut *left, &mut *right] {
@@ -124,7 +126,8 @@ fn method(args: &Args) -> String {
          clock and each other's address, and call connect at that instant ({group} pairs alive at a time, instants 3 ms apart). \
          When both sides are connected the pair is watched for {watch} ms more. exactly_one: both nodes list one connection, up. \
          same_on_both_sides: it is dialled on one side and accepted on the other, and a message sent each way over it arrives. \
-         withdrawn: connections announced as events \
+         slowest_message_ms: until the last of \
+         a group's messages had arrived. withdrawn: connections announced as events \
          and not up any more at the end, both sides. crossed: pairs in which each side began its dial before it was connected.",
         group = args.group,
         watch = args.watch_ms,
