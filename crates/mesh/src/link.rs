@@ -232,8 +232,11 @@ impl Task {
             first.append(self.control.outbox());
             *self.control.outbox() = first;
         }
+        // A new job writes into a stream that nobody has polled yet: another round must follow, or nothing wakes us.
+        let mut moved = false;
         if !self.writes_mail && self.shared.has_letters() {
-            let Some(stream) = self.open(cx)? else { return Ok(false) };
+            let Some(stream) = self.open(cx)? else { return Ok(moved) };
+            moved = true;
             self.writes_mail = true;
             let write = mail::write(stream, self.shared.clone());
             self.jobs.push(Box::pin(async move {
@@ -241,7 +244,6 @@ impl Task {
                 Done::Over
             }));
         }
-        let mut moved = false;
         loop {
             if self.shared.desk().opens.is_empty() {
                 return Ok(moved);
