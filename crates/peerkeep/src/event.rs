@@ -69,6 +69,9 @@ pub enum EventKind {
         peer: PeerId,
         /// Which connection.
         conn: String,
+        /// Where it went: every address it had, or the host names it had to look up first; empty when not known.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        address: String,
         /// What.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         error: Option<ErrorStatus>,
@@ -80,10 +83,19 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         next_retry_in_ms: Option<u64>,
     },
-    /// The attempts are used up.
+    /// The last attempt failed as well (it has no `failed` of its own), or there is nothing left to try.
     GaveUp {
         /// With whom.
         peer: PeerId,
+        /// Where the last attempt went; empty when there was none.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        address: String,
+        /// How it failed.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        error: Option<ErrorStatus>,
+        /// Attempts used.
+        #[serde(default)]
+        attempts: u32,
     },
     /// A peer misbehaved.
     Violated {
@@ -143,7 +155,7 @@ impl EventKind {
             | Connected { peer, .. }
             | Lost { peer, .. }
             | Failed { peer, .. }
-            | GaveUp { peer }
+            | GaveUp { peer, .. }
             | Violated { peer, .. }
             | Routed { peer }
             | CloneSuspected { peer } => Some(peer),

@@ -105,6 +105,12 @@ pub struct ConnStatus {
     pub rtt_ms: Option<f64>,
     /// Open application channels.
     pub channels: u32,
+    /// How long ago anything arrived on it, in milliseconds, right to a quarter of a second. Only while it is up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_received_ms_ago: Option<u64>,
+    /// The same for what applications sent or got; what keeps the connection alive does not count.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_used_ms_ago: Option<u64>,
 }
 
 /// All about one peer.

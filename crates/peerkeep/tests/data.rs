@@ -5,8 +5,11 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use peerkeep::{ChannelError, Node, Outcome};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 
 async fn pair() -> (Node, Node) {
     let (a, b) = (node(1, settings(1)).await, node(2, settings(2)).await);
@@ -63,6 +66,121 @@ async fn messages_reach_whoever_listens_to_the_topic() {
     b.shutdown().await;
     assert!(soon("the end", news.next()).await.is_none(), "the node has stopped");
     a.shutdown().await;
+}
+
+/// S0.70, S3.13: a thousand requests by channel, a thousand messages and as many wishes to be connected later, it is
+/// still the connection it was.
+#[tokio::test]
+async fn s0_70_and_s3_13_a_thousand_requests_travel_over_one_connection() {
+    let (a, b) = pair().await;
+    let link = async |node: &Node, other: &Node| {
+        let link = node.peer(other.id()).await.and_then(|peer| peer.link).expect("is connected");
+        (link.conn, link.remote)
+    };
+    let before = (link(&a, &b).await, link(&b, &a).await);
+    let mut incoming = b.accept("ask").expect("a free name");
+    tokio::spawn(async move {
+        while let Some((_, mut channel)) = incoming.next().await {
+            let number = channel.read_u32().await.expect("reads");
+            channel.write_u32(number + 1).await.expect("writes");
+            channel.shutdown().await.expect("ends");
+        }
+    });
+    let mut news = b.messages("news").expect("a name");
+    for number in 0..1_000 {
+        let outcome = a.connect(address(&b), PATIENCE).await.expect("is accepted");
+        assert!(matches!(outcome, Outcome::Connected { already: true, .. }), "{number}: {outcome:?}");
+        let mut channel = soon("a channel", a.open(b.id(), "ask")).await.expect("opens");
+        channel.write_u32(number).await.expect("writes");
+        channel.shutdown().await.expect("ends");
+        assert_eq!(soon("an answer", channel.read_u32()).await.expect("reads"), number + 1);
+        a.send(b.id(), "news", Bytes::copy_from_slice(&number.to_be_bytes())).await.expect("is queued");
+        assert_eq!(soon("a message", news.next()).await.expect("arrives").bytes[..], number.to_be_bytes());
+        assert_eq!((a.connection_count(), b.connection_count()), (1, 1), "{number}");
+    }
+    assert_eq!((link(&a, &b).await, link(&b, &a).await), before);
+    for (node, dials) in [(&a, 1), (&b, 0)] {
+        let totals = node.status().await.expect("runs").totals;
+        assert_eq!((totals.dials, totals.connected, totals.lost), (dials, 1, 0));
+    }
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// A way to `to` that carries nothing there while it is frozen, as if nobody read at its end.
+async fn freezer(to: SocketAddr, frozen: watch::Receiver<bool>) -> SocketAddr {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(64 * 1024).expect("a small buffer");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let listener = socket.listen(8).expect("listens");
+    let here = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(to).await.expect("connects");
+            let (mut near_in, mut near_out) = near.into_split();
+            let (mut far_in, mut far_out) = far.into_split();
+            let mut frozen = frozen.clone();
+            tokio::spawn(async move { tokio::io::copy(&mut far_in, &mut near_out).await });
+            tokio::spawn(async move {
+                let mut bytes = [0; 4_096];
+                while frozen.wait_for(|frozen| !*frozen).await.is_ok() {
+                    match near_in.read(&mut bytes).await {
+                        Ok(length) if length > 0 => {
+                            far_out.write_all(&bytes[..length]).await.expect("writes")
+                        }
+                        _ => return,
+                    }
+                }
+            });
+        }
+    });
+    here
+}
+
+#[tokio::test]
+async fn s3_42_a_broadcast_skips_the_one_that_is_stuck_and_reaches_the_others_at_once() {
+    let quiet = |host| {
+        let mut settings = settings(host);
+        settings.peers.target = 0;
+        settings.peers.exchange = false;
+        settings
+    };
+    let a = node(1, quiet(1)).await;
+    let (b, c, stuck) = (node(2, quiet(2)).await, node(3, quiet(3)).await, node(4, quiet(4)).await);
+    let (freeze, frozen) = watch::channel(false);
+    let Some(peerkeep::Place::Ip(real)) = address(&stuck).place else { panic!("an IP address") };
+    let way = freezer(real.socket(), frozen).await;
+    let through = format!("/ip4/{}/tcp/{}/p2p/{}", way.ip(), way.port(), stuck.id());
+    for place in [address(&b), address(&c), through.parse().expect("an address")] {
+        let outcome = a.connect(place, PATIENCE).await.expect("is accepted");
+        assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+    }
+    for other in [&b, &c, &stuck] {
+        connected(&a, other).await;
+    }
+    let (mut at_b, mut at_c) = (b.messages("news").expect("a name"), c.messages("news").expect("a name"));
+    freeze.send(true).expect("somebody listens");
+    let payload = Bytes::from(vec![7; 64 * 1024]);
+    let (mut before, mut after) = (0, 0);
+    while after < 50 {
+        let sent = a.broadcast("news", payload.clone()).await.expect("is queued");
+        match (sent.delivered, sent.skipped) {
+            (3, 0) if before < 1_000 => before += 1,
+            (2, 1) => after += 1,
+            _ => panic!("after {before} and {after}: {sent:?}"),
+        }
+        for news in [&mut at_b, &mut at_c] {
+            let asked = Instant::now();
+            let message = soon("a message", news.next()).await.expect("arrives");
+            assert_eq!((message.peer, message.bytes.len()), (a.id(), payload.len()));
+            assert!(asked.elapsed() < Duration::from_secs(5), "nobody waits for the stuck one");
+        }
+    }
+    assert!(before > 0 && a.is_connected(b.id()) && a.is_connected(c.id()));
+    freeze.send(false).expect("somebody listens");
+    for node in [a, b, c, stuck] {
+        node.shutdown().await;
+    }
 }
 
 /// What programs hold can be moved to any task.

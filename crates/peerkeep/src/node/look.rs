@@ -148,6 +148,8 @@ pub(super) fn peer(seen: &Seen, beside: Beside, at: Moment) -> PeerStatus {
 }
 
 fn link(conn: &ConnView, local: Option<core::Addr>, at: Moment) -> ConnStatus {
+    let up = conn.stage == core::Stage::Up;
+    let ago = |time: Time| up.then(|| millis(at.now.since(time)));
     ConnStatus {
         conn: conn.conn.to_string(),
         stage: conn.stage.into(),
@@ -158,6 +160,8 @@ fn link(conn: &ConnView, local: Option<core::Addr>, at: Moment) -> ConnStatus {
         local: local.map(|local| local.socket().to_string()),
         rtt_ms: rtt_ms(conn),
         channels: conn.report.channels.into(),
+        last_received_ms_ago: ago(conn.report.received_at),
+        last_used_ms_ago: ago(conn.report.used_at),
     }
 }
 

@@ -62,13 +62,13 @@ impl Observer for Watcher {
             Told::GaveUp => {
                 self.count_failure(&seen);
                 one_more(&self.hub.tallies.gave_up);
+                let (address, _) = self.turns.failed(&seen.who);
+                let attempts = seen.failures.into();
                 if self.quiet.may_say(seen.who, Trouble::GaveUp, now).is_some() {
                     let error = look::error_text(&seen).unwrap_or_default();
-                    let (address, _) = self.turns.failed(&seen.who);
-                    let attempts = seen.failures;
                     tracing::warn!(%peer, %address, attempts, error, "given up: all attempts failed");
                 }
-                EventKind::GaveUp { peer }
+                EventKind::GaveUp { peer, address, error: seen.last_fault.map(look::error), attempts }
             }
             Told::Identified { as_contact } => return self.identified(view, &seen, as_contact),
             Told::Violated(what) => {
@@ -235,6 +235,7 @@ impl Watcher {
         EventKind::Failed {
             peer,
             conn: if conn == ConnRef::NONE { String::new() } else { conn.to_string() },
+            address,
             error: seen.last_fault.map(look::error),
             attempts: seen.failures.into(),
             max_attempts: look::max_attempts(seen),

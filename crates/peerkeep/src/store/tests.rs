@@ -290,6 +290,106 @@ async fn fault_k3_a_full_disk_is_no_reason_to_stop_and_nothing_is_lost_once_ther
 }
 
 #[tokio::test]
+async fn fault_k3_a_read_only_disk_is_no_reason_to_stop_and_nothing_is_lost_once_it_can_be_written() {
+    let folder = folder();
+    let mount = |args: &[&str]| {
+        let done = Command::new(args[0]).args(&args[1..]).arg(folder.path()).stderr(Stdio::null()).status();
+        done.is_ok_and(|status| status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "none"]) {
+        eprintln!("skipped: a read-only disk needs root and the right to mount a tmpfs");
+        return;
+    }
+    let (store, _) = open(folder.path()).await;
+    store.put_peer(peer(1));
+    store.close().await;
+    assert!(mount(&["mount", "-o", "remount,ro", "none"]));
+    let (store, _) = open(folder.path()).await;
+    store.put_peer(peer(2));
+    assert!(!store.flush().await);
+    assert_eq!(store.ailment().expect("is ailing").part, "store");
+    assert!(mount(&["mount", "-o", "remount,rw", "none"]));
+    while !store.flush().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.ailment(), None);
+    store.close().await;
+    let (store, mut loaded) = open(folder.path()).await;
+    loaded.peers.sort_by_key(|peer| peer.who);
+    assert_eq!((loaded.peers, loaded.bad_rows), (vec![peer(1), peer(2)], 0));
+    assert!(!files(folder.path()).iter().any(|name| name.contains("corrupt")));
+    store.close().await;
+    assert!(mount(&["umount"]));
+}
+
+/// The process of the next test, whose writes the system fails from some length on; by itself it does nothing.
+#[test]
+fn k3_child() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Ok(folder) = std::env::var("PEERKEEP_K3_FOLDER") else { return };
+    let folder = Path::new(&folder);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (store, _) = open(folder).await;
+        let whole = getrlimit(Resource::Fsize);
+        setrlimit(Resource::Fsize, Rlimit { current: Some(100_000), ..whole }).expect("is lowered");
+        let mut number = 0;
+        while store.ailment().is_none() {
+            assert!(number < 100_000, "no write ever failed");
+            for _ in 0..100 {
+                number += 1;
+                store.put_peer(peer(number));
+            }
+            store.flush().await;
+        }
+        println!("{:?}", store.ailment());
+        setrlimit(Resource::Fsize, whole).expect("is raised");
+        while !store.flush().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(store.ailment(), None);
+        store.close().await;
+        let (store, loaded) = open(folder).await;
+        assert_eq!(loaded.peers.len(), usize::try_from(number).expect("fits"));
+        assert_eq!(loaded.bad_rows, 0);
+        store.close().await;
+        assert!(!files(folder).iter().any(|name| name.contains("corrupt")));
+    });
+}
+
+#[test]
+fn fault_k3_a_disk_that_fails_writes_is_no_reason_to_stop_and_nothing_is_lost_once_it_works() {
+    let folder = folder();
+    // The signal is ignored, so that the write fails instead.
+    let done = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" --exact store::tests::k3_child --nocapture"])
+        .arg(std::env::current_exe().expect("this program"))
+        .env("PEERKEEP_K3_FOLDER", folder.path())
+        .output()
+        .expect("starts");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success() && said.contains("Some(Ailment"),
+        "{said}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[tokio::test]
+async fn fault_k4_a_file_of_another_version_is_put_aside_and_its_rows_kept() {
+    let folder = folder();
+    filled(folder.path()).await;
+    let path = folder.path().join(STORE_FILE);
+    let mut conn = file::open(&path).await.expect("opens");
+    sqlx::query("UPDATE _sqlx_migrations SET checksum = x'00'").execute(&mut conn).await.expect("runs");
+    sqlx::Connection::close(conn).await.expect("closes");
+    let (store, loaded) = open(folder.path()).await;
+    assert_eq!((loaded.peers.len(), loaded.bans.len(), loaded.bad_rows), (2_000, 1, 0));
+    assert!(files(folder.path()).iter().any(|name| name.starts_with("peerkeep.db.corrupt-")));
+    store.close().await;
+}
+
+#[tokio::test]
 async fn fault_k9_a_restart_loop_does_not_grow_the_file() {
     let folder = folder();
     let (store, _) = open(folder.path()).await;
