@@ -3,12 +3,14 @@
 
 mod common;
 
-use common::{CHILD, Node, config, is_child, loopback, node, start, who};
+use common::{CHILD, LONG, Node, config, is_child, loopback, node, start, who};
 use peerkeep_core::{Addr, Fact, FaultKind, StackId};
 use peerkeep_net::{ListenError, Listener, MAX_UNDECIDED, Outcome, TcpOptions, Tickets, prepare};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -106,8 +108,10 @@ async fn fault_l2_undecided_sockets_are_bounded_and_the_rest_counted() {
         crowd.push(stranger(at).await);
     }
     let (mut arrived, mut away, mut tells, mut batch) = (0, 0, 0, Vec::new());
+    let end = tokio::time::Instant::now() + LONG;
     while arrived < MAX_UNDECIDED || away < 50 {
-        owner.facts().ready().await;
+        let ready = tokio::time::timeout_at(end, owner.facts().ready()).await;
+        assert!(ready.is_ok(), "told of {arrived} arrivals and {away} turned away, and of no more");
         owner.facts().take(&mut batch);
         for fact in batch.drain(..) {
             match fact {
@@ -150,18 +154,74 @@ async fn fault_l10_an_overflow_is_counted_and_the_next_try_gets_in() {
     get_in(&b, a.addr, 1).await;
 }
 
-#[tokio::test]
-async fn fault_l3_resets_in_a_loop_leave_nothing_behind() {
-    let a = impatient(1).await;
-    for _ in 0..300 {
-        let socket = stranger(a.addr).await;
-        socket.set_zero_linger().expect("open");
-        drop(socket);
+/// In a process of its own, so that every line of the log is this node's.
+#[test]
+fn fault_l3_resets_in_a_loop_leave_nothing_behind_and_the_log_short() {
+    let myself = std::env::current_exe().expect("a path");
+    let mut command = Command::new(myself);
+    let status = command.args(["--exact", "reset_node", "--nocapture"]).env(CHILD, "1").status();
+    assert!(status.expect("ourselves can run").success());
+}
+
+/// How many times the log was written to, which is once for each line.
+#[derive(Clone, Default)]
+struct Lines(Arc<AtomicU64>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        std::io::stderr().write(bytes)
     }
-    let b = node(2).await;
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Connects and resets, without a word or in the middle of a greeting.
+async fn reset_often(to: Addr, times: u32) {
+    for number in 0..times {
+        let mut socket = stranger(to).await;
+        if number % 2 == 0 {
+            // The other side may have closed already.
+            let _ = socket.write_all(&[58, 1, 7]).await;
+        }
+        socket.set_zero_linger().expect("open");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reset_node() {
+    const LOOPS: u32 = 4;
+    const TIMES: u32 = 1_000;
+    if !is_child() {
+        return;
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(move || writer.clone()).init();
+    tracing::info!("a line of the test's own, which shows that lines are counted");
+    let (a, b) = (impatient(1).await, node(2).await);
+    let limits = config(1).limits;
+    let most = usize::try_from(limits.pending + limits.courtesy + 1).expect("small");
+    let mut loops = tokio::task::JoinSet::new();
+    for _ in 0..LOOPS {
+        loops.spawn(reset_often(a.addr, TIMES));
+    }
     get_in(&b, a.addr, 1).await;
+    while !loops.is_empty() {
+        let conns = a.conn_count().await;
+        assert!(conns <= most && a.tickets.len() <= MAX_UNDECIDED, "{conns} conns");
+        if let Ok(Some(done)) = tokio::time::timeout(Duration::from_millis(5), loops.join_next()).await {
+            done.expect("no panic");
+        }
+    }
     a.until("only the honest one is left", |view| view.conns().count() == 1).await;
-    assert_eq!(a.owner.counters().panics.read(), 0);
+    let counters = a.owner.counters();
+    assert!(counters.arrivals.read() + counters.aborted_arrivals.read() > u64::from(LOOPS * TIMES));
+    assert_eq!((counters.panics.read(), a.tickets.len()), (0, 0));
+    let lines = lines.0.load(Ordering::Relaxed);
+    assert!((1..=10).contains(&lines), "{lines} lines");
 }
 
 #[tokio::test]

@@ -170,13 +170,20 @@ async fn sound(nodes: &[Node], when: &str) {
 const LOWER: &str = "50.28.104.50";
 const HIGHER: &str = "69.167.168.176";
 
+/// A second namespace, `b`, which ends with this one.
+const SECOND: &str = "mount -t tmpfs none /run; ip netns add b; ip -n b link set lo up";
+
 /// Two namespaces with a cable between them: this one has the lower address, `b` the higher.
 fn cable() -> String {
+    format!("{SECOND}; ip link add va type veth peer name vb netns b; {}", addressed("va", "vb"))
+}
+
+/// Gives the two ends of a cable their addresses and ways to each other.
+fn addressed(here: &str, there: &str) -> String {
     format!(
-        "mount -t tmpfs none /run; ip netns add b; ip link add va type veth peer name vb netns b; \
-         ip addr add {LOWER}/32 dev va; ip link set va up; ip route add {HIGHER}/32 dev va; \
-         ip -n b addr add {HIGHER}/32 dev vb; ip -n b link set lo up; ip -n b link set vb up; \
-         ip -n b route add {LOWER}/32 dev vb"
+        "ip addr add {LOWER}/32 dev {here}; ip link set {here} up; ip route add {HIGHER}/32 dev {here}; \
+         ip -n b addr add {HIGHER}/32 dev {there}; ip -n b link set {there} up; \
+         ip -n b route add {LOWER}/32 dev {there}"
     )
 }
 
@@ -206,6 +213,106 @@ fn direction_child() {
     };
     println!("{from_lower} first packets from {LOWER}, {from_higher} from {HIGHER}");
     assert!(from_lower >= 3 && from_higher == 0, "{from_lower} and {from_higher}");
+}
+
+#[test]
+fn s3_78_on_a_lan_links_are_up_within_a_second() {
+    in_namespace("lan_child", &cable());
+}
+
+#[test]
+fn lan_child() {
+    if is_child() {
+        let round_trip = round_trip();
+        assert!(round_trip < Duration::from_millis(20), "{round_trip:?}");
+        up_within_a_second(200, 1);
+    }
+}
+
+#[test]
+fn s3_78_at_a_hundred_milliseconds_round_trip_links_are_up_within_a_second() {
+    if !std::path::Path::new("/dev/net/tun").exists() {
+        eprintln!("SKIPPED: a slow cable needs TUN devices");
+        return;
+    }
+    in_namespace("slow_child", SECOND);
+}
+
+#[test]
+fn slow_child() {
+    if !is_child() {
+        return;
+    }
+    let Some(_cable) = SlowCable::lay() else { return };
+    let round_trip = round_trip();
+    assert!((100..150).contains(&round_trip.as_millis()), "{round_trip:?}");
+    // Nobody meets anybody, proofs and all, in one round trip: so the cable is what the links go through.
+    up_within_a_second(60, 200);
+}
+
+/// The quickest of a few refusals from the other namespace.
+fn round_trip() -> Duration {
+    let refusal = |_| {
+        let since = Instant::now();
+        let error = std::net::TcpStream::connect((HIGHER, 9)).expect_err("nobody listens there");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        since.elapsed()
+    };
+    (0..5).map(refusal).min().expect("five")
+}
+
+/// One node dials the other so many times. What it says and what its caller sees must both be below a second at the
+/// 99th percentile, and not below what the cable allows.
+fn up_within_a_second(dials: usize, least_ms: u64) {
+    let mut higher = Lone::start(true, "serve");
+    higher.line("serving");
+    let mut lower = Lone::start(false, "dial");
+    let (mut told, mut seen) = (Vec::new(), Vec::new());
+    for _ in 0..dials {
+        let line = lower.line("took ");
+        let (event, caller) = line.split_once(' ').expect("two numbers");
+        told.push(event.parse::<u64>().expect("a number"));
+        seen.push(caller.parse::<u64>().expect("a number"));
+    }
+    for (what, took) in [("the event", &mut told), ("the caller", &mut seen)] {
+        took.sort_unstable();
+        let p99 = took[(dials * 99).div_ceil(100) - 1];
+        println!("{what}: {} to {} ms, p99 {p99} ms, {dials} dials", took[0], took[dials - 1]);
+        assert!(p99 < 1_000, "{what}: {took:?}");
+        assert!(what == "the event" || took[0] >= least_ms, "{what}: {took:?}");
+    }
+}
+
+/// The forwarder of a cable with a round trip of 100 ms. It ends with this value, or with its standard input.
+struct SlowCable(Child);
+
+impl SlowCable {
+    fn lay() -> Option<SlowCable> {
+        let mut command = Command::new("python3");
+        command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/delay.py"), "50", "b"]);
+        let mut child = match command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                eprintln!("SKIPPED: no python3 for the slow cable: {error}");
+                return None;
+            }
+        };
+        let said = child.stdout.take().expect("piped");
+        let cable = SlowCable(child);
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line).expect("text");
+        assert_eq!(line.trim(), "ready");
+        let script = format!("set -e; {}", addressed("da", "db"));
+        assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success());
+        Some(cable)
+    }
+}
+
+impl Drop for SlowCable {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A node in a process of its own, in one of the two namespaces; ends with this value.
@@ -276,6 +383,18 @@ async fn lone_child() {
             let EventKind::Connected { direction, .. } = up.what else { unreachable!("looked for") };
             println!("connected {}", if direction == Direction::Outbound { "outbound" } else { "inbound" });
         }
+        "serve" => println!("serving"),
+        "dial" => loop {
+            let since = Instant::now();
+            let outcome = node.connect(peer.clone(), PATIENCE).await.expect("is accepted");
+            let seen = since.elapsed().as_millis();
+            assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+            let up = until(&mut events, "it", |event| matches!(event, EventKind::Connected { .. })).await;
+            let EventKind::Connected { took_ms, .. } = up.what else { unreachable!("looked for") };
+            println!("took {took_ms} {seen}");
+            node.disconnect(other.id()).await.expect("is accepted");
+            status(&node, other.id(), "the end", |peer| peer.link.is_none()).await;
+        },
         other => panic!("{other}"),
     }
     // Until we are killed, or whoever started us is gone.
