@@ -79,7 +79,9 @@ pub fn sentence(event: &EventKind) -> String {
             next_retry_in_ms
                 .map_or_else(|| "no next one".into(), |ms| format!("next in {}", out::span_ms(ms)))
         ),
-        GaveUp { peer, .. } => format!("{peer} is given up; `peerkeep retry` or `peerkeep connect` tries again"),
+        GaveUp { peer, .. } => {
+            format!("{peer} is given up; `peerkeep retry` or `peerkeep connect` tries again")
+        }
         Violated { peer, what } => format!("{peer} misbehaved: {what}"),
         Banned { target } => format!("{} is banned", out::clean(&target.0)),
         Unbanned { target } => format!("{} is no longer banned", out::clean(&target.0)),
