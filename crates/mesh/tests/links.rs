@@ -485,7 +485,7 @@ async fn the_first_message_of_both_sides_waits_for_nobody() {
         for round in 0..40u32 {
             let (dialler, acceptor) = link(&a, &b).await;
             // Until the start is over, something else wakes it.
-            tokio::time::sleep(std::time::Duration::from_millis(u64::from(round % 8))).await;
+            tokio::time::sleep(Duration::from_millis(u64::from(round % 8))).await;
             dialler.handle.send("news", round.to_be_bytes().to_vec().into()).unwrap();
             acceptor.handle.send("news", round.to_be_bytes().to_vec().into()).unwrap();
             for inbox in [&mut to_a, &mut to_b] {
