@@ -182,7 +182,7 @@ async fn filled(folder: &Path) {
 
 #[tokio::test]
 async fn fault_k4_a_damaged_file_is_put_aside_and_read_for_what_is_good() {
-    for (damage, least_saved) in [("garbage", 0), ("truncated", 0), ("overwritten page", 400)] {
+    for (damage, least_saved) in [("garbage", 0), ("truncated", 0), ("overwritten page", 1_000)] {
         let folder = folder();
         filled(folder.path()).await;
         let path = folder.path().join(STORE_FILE);
@@ -191,7 +191,8 @@ async fn fault_k4_a_damaged_file_is_put_aside_and_read_for_what_is_good() {
         match damage {
             "garbage" => bytes.fill(0x5a),
             "truncated" => bytes.truncate(half + 100),
-            _ => bytes[half..half + 8_192].fill(0xff),
+            // One page, a leaf: which rows share it differs from run to run.
+            _ => bytes[half - half % 4_096..][..4_096].fill(0xff),
         }
         std::fs::write(&path, &bytes).expect("writes");
         let (store, loaded) = open(folder.path()).await;
