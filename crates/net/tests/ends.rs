@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// One test at a time: the log belongs to the process, and must not be set up while another test logs.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// How the raw peer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -35,6 +38,7 @@ async fn losses(a: &mut Node, next: u8) -> Vec<Told> {
 
 #[tokio::test]
 async fn fault_c4_however_it_ends_the_loss_is_told_once_and_half_a_message_is_none() {
+    let _turn = TURN.lock().await;
     let mut a = node(1).await;
     let endings = [
         Ending::ResetInAMessage,
@@ -121,6 +125,7 @@ impl io::Write for Page {
 
 #[tokio::test]
 async fn s0_55_a_close_that_fails_is_logged_and_everything_is_released_all_the_same() {
+    let _turn = TURN.lock().await;
     let page = Page::default();
     let writer = page.clone();
     tracing_subscriber::fmt()
