@@ -122,7 +122,7 @@ pub(crate) struct IpCount {
     pub dials: u32,
 }
 
-/// A dial in the last minute, per address; `first` marks the one that counts for the total rate.
+/// An address dialled in the last minute. Each address of an attempt counts, in the total rate as in its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DialMark {
     pub at: Time,
