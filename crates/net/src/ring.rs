@@ -171,7 +171,8 @@ fn segment(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.pkj"))
 }
 
-/// The numbers of the segments that exist, ascending.
+/// The numbers of the segments that exist, ascending. A file whose name is not spelled as ours, such as a copy that
+/// somebody left there, is none of them: it would be looked for under another name when its turn to go comes.
 fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -179,7 +180,8 @@ fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
         let number = name
             .to_str()
             .and_then(|name| name.strip_suffix(".pkj"))
-            .and_then(|text| text.parse::<u64>().ok());
+            .and_then(|text| text.parse::<u64>().ok())
+            .filter(|number| segment(dir, *number).file_name() == Some(&name));
         numbers.extend(number);
     }
     numbers.sort_unstable();
@@ -228,6 +230,24 @@ mod tests {
             }
         }
         assert_eq!(contents(dir.path()), ["11:abcd", "12:abcd", "13:abcd"]);
+    }
+
+    #[test]
+    fn fault_k7_files_that_are_not_spelled_as_ours_are_left_alone_and_break_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ring = ring(dir.path(), 2);
+        let strange =
+            ["7.pkj", "+0000000008.pkj", "copy.pkj"].map(|name| dir.path().join("journal").join(name));
+        for path in &strange {
+            fs::write(path, "mine").expect("writable");
+        }
+        for number in 0..4 {
+            ring.begin(format!("{number}:").into_bytes()).expect("room");
+            ring.append(b"ab".to_vec()).expect("room");
+            assert!(ring.settle(SOON));
+        }
+        assert_eq!(contents(dir.path()), ["2:ab", "3:ab"]);
+        assert!(strange.iter().all(|path| path.exists()));
     }
 
     #[test]
