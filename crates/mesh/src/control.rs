@@ -133,8 +133,12 @@ impl Control {
         &mut self.outbox
     }
 
+    /// Bytes of a frame that is not whole yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.inbox.len()
+    }
+
     /// What was ignored so far.
-    #[cfg(test)]
     pub(crate) fn odd(&self) -> Odd {
         self.odd
     }

@@ -14,6 +14,8 @@ mod config;
 mod control;
 mod exchange;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 pub mod handshake;
 mod identity;

@@ -178,7 +178,7 @@ static ED25519_ONLY: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
 };
 
 /// The Ed25519 key of a certificate.
-fn key_of(certificate: &CertificateDer<'_>) -> Result<PeerKey, CertificateError> {
+pub(crate) fn key_of(certificate: &CertificateDer<'_>) -> Result<PeerKey, CertificateError> {
     /// SubjectPublicKeyInfo of an Ed25519 key up to its 32 bytes (RFC 8410).
     const HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     if certificate.len() > MAX_CERTIFICATE_BYTES {

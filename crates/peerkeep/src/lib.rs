@@ -74,6 +74,8 @@ pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
     ErrorStatus, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
 };
+#[doc(hidden)]
+pub use store::fuzzing;
 pub use store::{STORE_FILE, StoreError};
 pub use time::Timestamp;
 pub use words::{AddressSource, CloseReason, ErrorKind, LimitName, Misbehaviour, Stack, StepName};

@@ -7,6 +7,7 @@
 
 mod error;
 mod file;
+pub mod fuzzing;
 mod queue;
 mod row;
 mod writer;

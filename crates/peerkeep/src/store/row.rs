@@ -73,7 +73,7 @@ pub(super) fn who_text(who: &Who) -> String {
     format!("{} {}", Stack::from(who.stack).text(), PeerId(who.key))
 }
 
-fn parse_who(text: &str) -> Option<Who> {
+pub(super) fn parse_who(text: &str) -> Option<Who> {
     let (stack, key) = text.split_once(' ')?;
     let stack = Stack::ALL.iter().find(|known| known.text() == stack)?;
     Some(Who { stack: (*stack).into(), key: key.parse::<PeerId>().ok()?.0 })
@@ -98,18 +98,19 @@ fn time(value: i64) -> Timestamp {
 }
 
 /// A peer's columns as they are stored.
-struct PeerColumns {
-    who: String,
-    addresses: String,
-    names: String,
-    flags: [i64; 3],
-    seen_at: i64,
-    updated_at: i64,
-    last_error: String,
+#[derive(Debug, Default)]
+pub(super) struct PeerColumns {
+    pub who: String,
+    pub addresses: String,
+    pub names: String,
+    pub flags: [i64; 3],
+    pub seen_at: i64,
+    pub updated_at: i64,
+    pub last_error: String,
 }
 
 impl PeerColumns {
-    fn new(peer: &StoredPeer) -> PeerColumns {
+    pub fn new(peer: &StoredPeer) -> PeerColumns {
         let addresses: Vec<(String, AddressSource)> =
             peer.addresses.iter().map(|(addr, source)| (multiaddr_of(addr).to_string(), *source)).collect();
         let names: Vec<String> = peer.names.iter().map(PeerAddress::to_string).collect();
@@ -154,7 +155,7 @@ impl PeerColumns {
         Ok((columns, row.try_get("checksum")?))
     }
 
-    fn parse(&self) -> Option<StoredPeer> {
+    pub fn parse(&self) -> Option<StoredPeer> {
         let addresses: Vec<(String, AddressSource)> = serde_json::from_str(&self.addresses).ok()?;
         let names: Vec<String> = serde_json::from_str(&self.names).ok()?;
         let addresses =
@@ -254,12 +255,17 @@ pub(super) fn read_ban(row: &SqliteRow) -> Option<StoredBan> {
     if ban_sum(&target, set_at, span_ms, &reason) != sum {
         return None;
     }
+    parse_ban(&target, set_at, span_ms, &reason)
+}
+
+/// A ban's columns, whose sum holds.
+pub(super) fn parse_ban(target: &str, set_at: i64, span_ms: Option<i64>, reason: &str) -> Option<StoredBan> {
     let span = match span_ms {
         Some(ms) => Some(Duration::from_millis(u64::try_from(ms).ok()?)),
         None => None,
     };
     let reason = if reason == "operator" { BanReason::Operator } else { BanReason::Misbehaviour };
-    Some(StoredBan { target: parse_target(&target).ok()?, set_at: time(set_at), span, reason })
+    Some(StoredBan { target: parse_target(target).ok()?, set_at: time(set_at), span, reason })
 }
 
 pub(super) async fn put_event(conn: &mut SqliteConnection, event: &StoredEvent) -> Result<(), sqlx::Error> {

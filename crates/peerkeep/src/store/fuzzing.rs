@@ -1,0 +1,49 @@
+//! Doors to the store's decoders for the fuzz targets and the replay of their corpora; hidden, and no part of any
+//! interface. It holds what must be true of them and panics when it is not.
+
+use super::row::{self, PeerColumns};
+use super::{Store, StoreError, StoreLimits};
+use crate::{EventKind, print_target};
+use peerkeep_core::MAX_ADDRS;
+use std::path::Path;
+
+/// A peer's columns whose sum holds, whatever is in them: nothing bad comes out, and what comes out is stored and read
+/// back the same.
+pub fn peer(texts: [&str; 4], flags: [i64; 3], seen_at: i64, updated_at: i64) {
+    let [who, addresses, names, last_error] = texts.map(str::to_owned);
+    let columns = PeerColumns { who, addresses, names, flags, seen_at, updated_at, last_error };
+    let Some(peer) = columns.parse() else { return };
+    assert!(peer.addresses.len() <= MAX_ADDRS && peer.names.len() <= MAX_ADDRS);
+    assert!(peer.addresses.iter().all(|(addr, _)| addr.check().is_ok()), "only what can be dialled");
+    assert_eq!(PeerColumns::new(&peer).parse().as_ref(), Some(&peer), "stored and read back");
+}
+
+/// A ban's columns whose sum holds.
+pub fn ban(target: &str, set_at: i64, span_ms: Option<i64>, reason: &str) {
+    let Some(ban) = row::parse_ban(target, set_at, span_ms, reason) else { return };
+    let printed = print_target(&ban.target);
+    assert_eq!(row::parse_ban(&printed, set_at, span_ms, reason), Some(ban), "stored and read back");
+}
+
+/// An event's columns.
+pub fn event(who: &str, event: &str) {
+    if let Some(known) = row::parse_who(who) {
+        assert_eq!(row::who_text(&known), who, "a name has one spelling");
+    }
+    let Ok(kind) = serde_json::from_str::<EventKind>(event) else { return };
+    let written = serde_json::to_string(&kind).expect("our own events are JSON");
+    assert_eq!(serde_json::from_str::<EventKind>(&written).ok(), Some(kind));
+}
+
+/// A whole file, damaged or not, in a folder of its own: opened, written to and closed. How many peers and bans it held.
+///
+/// # Errors
+/// As the node's start: a newer program's file, or one that cannot be put aside.
+pub async fn file(folder: &Path) -> Result<(usize, usize), StoreError> {
+    let (store, loaded) = Store::open(folder, StoreLimits::default()).await?;
+    store.put_epoch(loaded.epoch.saturating_add(1));
+    let _ = store.history(None, 100).await;
+    store.flush().await;
+    store.close().await;
+    Ok((loaded.peers.len(), loaded.bans.len()))
+}
