@@ -5,12 +5,13 @@ use crate::ban::{Bans, Hasher};
 use crate::digest::Digest;
 use crate::keep::ALL;
 use crate::list::{Line, Queue};
+use crate::shed::Shed;
 use crate::slab::Slab;
 use crate::state::{Core, Counts, Stats, Sweep, Weather};
 use crate::wheel::{Owner, Wheel};
 use crate::{
     Action, Answer, Change, Command, CommandId, Config, ConfigError, Effect, Effects, Fact, Fault, FaultKind,
-    Limit, Refusal, Stage, Step, Time,
+    Refusal, Stage, Step, Time,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -55,6 +56,7 @@ impl Core {
             spent: Queue::new(Line::Spent, 64),
             revive_at: Time::ZERO,
             sweep: Sweep::default(),
+            shed: Shed::default(),
             net: Weather { online: true, paused_until: Time::ZERO, local_faults: 0 },
             doomed: Vec::new(),
             ended_bans: Vec::new(),
@@ -90,6 +92,7 @@ impl Core {
         }
         self.fire_timers(out);
         self.sweep_some(out);
+        self.shed_some(out);
         self.drain_queue(out);
         self.fill_targets(out);
     }
@@ -101,7 +104,7 @@ impl Core {
         }
         let target = self.target_wake();
         let timer = self.wheel.next().unwrap_or(Time::NEVER);
-        let at = self.queue_wake.min(target).min(timer);
+        let at = self.queue_wake.min(target).min(timer).min(self.shed_wake());
         (at != Time::NEVER).then(|| at.max(self.now))
     }
 
@@ -172,6 +175,8 @@ impl Core {
     fn handle_conn_fact(&mut self, row: u32, fact: &Fact, out: &mut Effects) {
         match fact {
             Fact::Resolved { addrs, .. } => self.handle_resolved(row, addrs, out),
+            // Who did not dial has no address that could fail.
+            Fact::Missed { .. } if !self.conns.row(row).is_outbound() => self.stats.late_facts += 1,
             Fact::Missed { addr, fault, .. } => self.handle_missed(row, *addr, *fault),
             Fact::Met { key, at, greeting, .. } => self.handle_met(row, *key, *at, *greeting, out),
             Fact::Declined { key, at, code, retry_after, newer_epoch, .. } => {
@@ -213,13 +218,11 @@ impl Core {
         if !same_node || config.check().is_err() {
             return Err(Refusal::BadConfig);
         }
-        if config.limits.contacts < self.contacts.len().try_into().unwrap_or(u32::MAX) {
-            return Err(Refusal::Full(Limit::Contacts));
-        }
         self.cfg = config.clone();
         self.bans.set_exempt(self.hasher, &self.cfg.exempt);
         self.sweep.all = true;
         self.start_sweep();
+        self.start_shedding();
         self.sweep_some(out);
         Ok(Answer::Done)
     }

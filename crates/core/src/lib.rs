@@ -29,6 +29,7 @@ mod list;
 mod liveness;
 mod resolve;
 mod save;
+mod shed;
 mod slab;
 mod state;
 mod time;

@@ -6,6 +6,7 @@ use crate::conn::Conn;
 use crate::contact::{Contact, Overflow};
 use crate::digest::Digest;
 use crate::list::Queue;
+use crate::shed::Shed;
 use crate::slab::Slab;
 use crate::state::{Core, Counts, DialMark, PerIp, PerSubnet, Stats, Sweep, Weather};
 use crate::wheel::{Owner, Wheel};
@@ -17,7 +18,7 @@ use hashbrown::{HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 
 /// Rises when the saved form changes; another version is refused (fault K5).
-pub const SAVE_VERSION: u32 = 1;
+pub const SAVE_VERSION: u32 = 2;
 
 /// Why bytes are not a core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +51,7 @@ struct Saved<'a> {
     spent: Cow<'a, Queue>,
     revive_at: Time,
     sweep: Sweep,
+    shed: Cow<'a, Shed>,
     net: Weather,
     doomed: Cow<'a, [u32]>,
     ended_bans: Cow<'a, [u32]>,
@@ -81,6 +83,7 @@ impl Core {
             spent: Cow::Borrowed(&self.spent),
             revive_at: self.revive_at,
             sweep: self.sweep,
+            shed: Cow::Borrowed(&self.shed),
             net: self.net,
             doomed: Cow::Borrowed(&self.doomed),
             ended_bans: Cow::Borrowed(&self.ended_bans),
@@ -145,6 +148,7 @@ impl Core {
             spent: saved.spent.into_owned(),
             revive_at: saved.revive_at,
             sweep: saved.sweep,
+            shed: saved.shed.into_owned(),
             net: saved.net,
             doomed: saved.doomed.into_owned(),
             ended_bans: saved.ended_bans.into_owned(),
@@ -168,6 +172,9 @@ impl Core {
         };
         if !core.wheel.armed().all(lives) {
             return Err(LoadError::Broken("a timer of nobody"));
+        }
+        if !core.is_shed_sound() {
+            return Err(LoadError::Broken("a look beyond the end"));
         }
         core.rebuild_indexes();
         Ok(core)

@@ -6,6 +6,7 @@ use crate::conn::Conn;
 use crate::contact::{self, Contact, KnownAddr, Overflow, Standing};
 use crate::digest::Digest;
 use crate::list::{Line, Queue};
+use crate::shed::Shed;
 use crate::slab::{NONE, Slab};
 use crate::wheel::{Owner, Wheel};
 use crate::{
@@ -44,6 +45,7 @@ pub struct Core {
     /// When a node that nobody is left to connect to tries one that gave up.
     pub(crate) revive_at: Time,
     pub(crate) sweep: Sweep,
+    pub(crate) shed: Shed,
     pub(crate) net: Weather,
     pub(crate) doomed: Vec<u32>,
     pub(crate) ended_bans: Vec<u32>,
