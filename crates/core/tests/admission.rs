@@ -1,10 +1,8 @@
 //! Limits, bans and whose turn it is: exact in both directions, checked before dialling, at accept and after
 //! identification.
 
-mod rig;
-
+use crate::rig::{self, Rig, addr, addrs, at, fault, peer};
 use peerkeep_core::*;
-use rig::{Rig, addr, addrs, at, fault, peer};
 use std::time::Duration;
 
 fn limit_of(result: Result<ConnRef, Refusal>) -> Option<Limit> {

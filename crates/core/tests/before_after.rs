@@ -2,13 +2,11 @@
 //! nodes. The emulation is a few rules, not a state machine of ours: both sides dial whom they miss every two seconds,
 //! break ties by two orders that disagree, and lose every pong because it is looked up under another name.
 
-mod world;
-
+use crate::world::{Rng, World};
 use peerkeep_core::*;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use world::{Rng, World};
 
 const NODES: [[u8; 4]; 4] = [[50, 28, 104, 50], [69, 167, 168, 176], [165, 84, 215, 117], [64, 91, 241, 10]];
 const MINUTES: u64 = 10;

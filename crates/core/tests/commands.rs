@@ -1,10 +1,8 @@
 //! What the commands promise from every standing: reset, connect again, retry, and a thousand peers who do not notice
 //! each other. Through the public door only.
 
-mod rig;
-
+use crate::rig::{Rig, addr, addrs, at, peer};
 use peerkeep_core::*;
-use rig::{Rig, addr, addrs, at, peer};
 use std::collections::BTreeSet;
 use std::time::Duration;
 

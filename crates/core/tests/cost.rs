@@ -1,11 +1,9 @@
 //! What a step may cost: no allocation once warm and no work that grows with the number of peers, with journal, bans
 //! and limits on together. Counted, not timed.
 
-mod world;
-
+use crate::world::Rng;
 use peerkeep_core::*;
 use std::time::Duration;
-use world::Rng;
 
 fn who(n: u32) -> Who {
     let mut bytes = [3; 32];

@@ -1,13 +1,10 @@
 //! Connections that repeat, stop halfway or come from clones: late news of an old one changes nothing, deadlines free
 //! every slot, and nothing flaps. Through the public door only.
 
-mod rig;
-mod world;
-
+use crate::rig::{Rig, at, fault, peer};
+use crate::world::{self, World};
 use peerkeep_core::*;
-use rig::{Rig, at, fault, peer};
 use std::time::Duration;
-use world::World;
 
 /// How to begin, and after how many seconds it must be over.
 type Case = (&'static str, fn(&mut Rig) -> ConnRef, u64);

@@ -1,9 +1,7 @@
 //! Checkpoints from outside: whatever the bytes say, loading refuses them or gives a core that goes on without a panic.
 
-mod rig;
-
+use crate::rig::{Rig, addrs, at, fault, peer};
 use peerkeep_core::*;
-use rig::{Rig, addrs, at, fault, peer};
 use std::time::Duration;
 
 fn busy() -> Rig {

@@ -1,9 +1,7 @@
 //! Document 000's life of a connection, and what its pitfalls add: through the public door only.
 
-mod rig;
-
+use crate::rig::{self, Rig, addr, addrs, at, fault, peer};
 use peerkeep_core::*;
-use rig::{Rig, addr, addrs, at, fault, peer};
 use std::time::Duration;
 
 #[test]

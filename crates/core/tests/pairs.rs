@@ -1,11 +1,9 @@
 //! Two (and a few) nodes that want each other, through thousands of seeds of interleavings, breaks, crashes and
 //! cancels: exactly one connection at rest, the same on both sides, nothing announced is withdrawn by the rule.
 
-mod world;
-
+use crate::world::{self, World};
 use peerkeep_core::*;
 use std::time::Duration;
-use world::World;
 
 const SEEDS: u64 = 600;
 

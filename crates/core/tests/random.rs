@@ -1,14 +1,11 @@
 //! Arbitrary actions in arbitrary order, valid and senseless alike: every invariant after every one, every command
 //! answered, every run replayed byte for byte, every slot back at the end.
 
-mod rig;
-mod world;
-
+use crate::rig::{self, Rig, addr, at, fault, peer};
+use crate::world::Rng;
 use peerkeep_core::*;
-use rig::{Rig, addr, at, fault, peer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use world::Rng;
 
 const RUNS: u64 = 150;
 const ACTIONS: usize = 400;

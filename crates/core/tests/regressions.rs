@@ -1,10 +1,8 @@
 //! Bugs that were found by reading and by trying to break a finished core: each test failed before its fix. Through
 //! the public door only.
 
-mod rig;
-
+use crate::rig::{Rig, addrs, at, fault, peer};
 use peerkeep_core::*;
-use rig::{Rig, addrs, at, fault, peer};
 use std::time::Duration;
 
 fn on(stack: StackId, n: u8) -> Who {

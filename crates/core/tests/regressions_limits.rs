@@ -1,9 +1,7 @@
 //! More bugs of the kind in `regressions.rs`: limits, rates, bans and dials in a loop.
 
-mod rig;
-
+use crate::rig::{Rig, addr, addrs, at, peer};
 use peerkeep_core::*;
-use rig::{Rig, addr, addrs, at, peer};
 use std::time::Duration;
 
 fn on(stack: StackId, n: u8) -> Who {

@@ -1,13 +1,10 @@
 //! Whose turn it is to dial: a property over many pairs, one gate for every path, and clusters of nodes that do not
 //! agree about the rule. Through the public door only.
 
-mod rig;
-mod world;
-
+use crate::rig::{Rig, addr, addrs, at, fault, peer};
+use crate::world::{self, Rng, World};
 use peerkeep_core::*;
-use rig::{Rig, addr, addrs, at, fault, peer};
 use std::time::Duration;
-use world::{Rng, World};
 
 /// Whether a node of that identity dials the other at once when it wants it.
 fn dials_at_once(me: PeerKey, preference: Preference, other: PeerKey, their_addr: Addr) -> bool {
