@@ -86,6 +86,16 @@ impl<T> Slab<T> {
         if slot.generation == generation { slot.value.as_ref() } else { None }
     }
 
+    /// Whether that row ever held, or holds, a value of that generation.
+    pub fn was_given(&self, row: u32, generation: u32) -> bool {
+        let slot = self.chunks.get(row as usize / CHUNK).and_then(|chunk| chunk.get(row as usize % CHUNK));
+        slot.is_some_and(|slot| match slot.generation.wrapping_sub(generation) {
+            0 => slot.value.is_some(),
+            // Generations wrap: what lies less than half a turn back is the past.
+            back => back < 1 << 31,
+        })
+    }
+
     /// The generation of a row.
     pub fn generation(&self, row: u32) -> u32 {
         self.chunks[row as usize / CHUNK][row as usize % CHUNK].generation
@@ -189,6 +199,11 @@ mod tests {
         assert_eq!(slab.at(row, generation), None);
         assert_eq!(slab.at(row, next), Some(&'b'));
         assert!(slab.is_sound());
+        let given = |slab: &Slab<char>, row, generation| slab.was_given(row, generation);
+        assert!(given(&slab, row, generation) && given(&slab, row, next));
+        assert!(!given(&slab, row, next + 1) && !given(&slab, row + 1, 0) && !given(&slab, u32::MAX, 0));
+        slab.remove(row);
+        assert!(given(&slab, row, next) && !given(&slab, row, next + 1), "the next one is not there yet");
     }
 
     #[test]

@@ -171,6 +171,11 @@ impl<'a> View<'a> {
         Some(self.conn_row(conn.row))
     }
 
+    /// Whether the core ever gave that handle out. What is told about any other cannot be true.
+    pub fn was_given(&self, conn: ConnRef) -> bool {
+        self.0.conns.was_given(conn.row, conn.generation)
+    }
+
     /// A ban; `None` for a stale handle.
     pub fn ban(&self, ban: BanRef) -> Option<Ban> {
         self.0.bans.rows.at(ban.row, ban.generation).copied()

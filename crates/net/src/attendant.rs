@@ -1,19 +1,20 @@
 //! What a shard does for the conns of one stack: dials, lets greet, waits for the core's word, runs links, and says
 //! exactly once of each that it is gone, whether it ended, failed, was cancelled or panicked. It decides nothing.
 
-use crate::connect::connect_any;
+use crate::connect::{Starter, connect_any};
 use crate::directory::Entry as Listed;
 use crate::link::Desk;
+use crate::listener::Waiting;
+use crate::quic::Pending;
 use crate::stream_driver::{HandleOf, Mailbox, StreamOptions, Surroundings, Task};
 use crate::tcp::io_fault;
-use crate::{Directory, Io, Link, MeetError, Meeting, Met, Order, Post, Role, Stack, Terms, Verdict};
+use crate::{Directory, Io, Link, MeetError, Meeting, Met, Order, Post, QuicIo, Role, Stack, Terms, Verdict};
 use peerkeep_core::{
-    Addr, Addrs, Close, ConnRef, End, Fact, Fault, FaultKind, Greeting, PeerKey, Source, Step, Time, Who,
+    Addr, AddrKind, Addrs, Close, ConnRef, End, Fact, Fault, FaultKind, Greeting, PeerKey, Source, Step, Time, Who,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::task::{AbortHandle, spawn_local};
@@ -29,6 +30,9 @@ pub(crate) struct Attendant<S: Stack> {
     /// By row: the core uses a row again only after the `Gone` of its last conn.
     conns: RefCell<HashMap<u32, Entry>>,
 }
+
+/// What the terms of a race without addresses name; no leg is begun with it.
+const NOWHERE: Addr = Addr { ip: [0; 16], port: 0, kind: AddrKind::Tcp };
 
 struct Entry {
     post: Post,
@@ -100,6 +104,7 @@ impl<S: Stack> Attendant<S> {
             post,
             deadline,
             step: Cell::new(Step::Connect),
+            pending: None,
             listed: None,
             end: None,
         };
@@ -159,24 +164,37 @@ impl<S: Stack> Attendant<S> {
             tracing::debug!(%conn, %addr, ?fault, "an address failed");
             facts.saw(Fact::Missed { conn, addr, fault });
         };
-        let race = connect_any(&addrs, &self.options.tcp, self.options.stagger, self.around.clock, missed);
+        let remote = addrs.first().copied().unwrap_or(NOWHERE);
+        let terms = Terms { role: Role::Dialler, expect, greeting, remote };
+        let starter =
+            Starter { stack: self.stack.clone(), options: self.options.clone(), terms: terms.clone() };
+        let race = connect_any(&addrs, &starter, self.around.clock, missed);
         let connected = timeout_at(deadline, Box::pin(race)).await;
-        let (stream, at) = match connected {
+        let (io, at) = match connected {
             Ok(Ok(won)) => won,
             Ok(Err(fault)) => return guard.end(End::Fault(fault)),
             Err(_elapsed) => return guard.end_by_timeout(),
         };
-        let terms = Terms { role: Role::Dialler, expect, greeting, remote: at };
-        self.greet(guard, Io::Tcp(stream), terms).await;
+        drop(starter);
+        self.greet(guard, io, Terms { remote: at, ..terms }).await;
     }
 
-    async fn answer(self: Rc<Self>, mut guard: Guard<S>, socket: TcpStream, remote: Addr) {
-        let stream = match self.options.tcp.adopt(socket) {
-            Ok(stream) => stream,
-            Err(error) => return guard.end(End::Fault(io_fault(Step::Connect, &error))),
+    async fn answer(self: Rc<Self>, mut guard: Guard<S>, socket: Waiting, remote: Addr) {
+        let io = match socket {
+            Waiting::Tcp(socket) => {
+                self.options.tcp.adopt(socket).map(Io::Tcp).map_err(|error| io_fault(Step::Connect, &error))
+            }
+            Waiting::Quic(incoming, pending) => {
+                guard.pending = Some(pending);
+                let accepted = incoming.accept().map(|connecting| Io::Quic(QuicIo::Arrived(connecting)));
+                accepted.map_err(|error| self.stack.quic_fault(Step::Secure, &error))
+            }
         };
         let terms = Terms { role: Role::Acceptor, expect: None, greeting: Greeting::default(), remote };
-        self.greet(guard, Io::Tcp(stream), terms).await;
+        match io {
+            Ok(io) => self.greet(guard, io, terms).await,
+            Err(fault) => guard.end(End::Fault(fault)),
+        }
     }
 
     /// From a connected stream to a link, then hands over to a task of its own: the handshake's memory, much larger
@@ -184,7 +202,7 @@ impl<S: Stack> Attendant<S> {
     async fn greet(self: Rc<Self>, mut guard: Guard<S>, io: Io, terms: Terms) {
         let deadline = self.around.clock.instant(guard.deadline);
         let (role, at) = (terms.role, terms.remote);
-        match timeout_at(deadline, self.agree(&guard, io, terms)).await {
+        match timeout_at(deadline, self.agree(&mut guard, io, terms)).await {
             Ok(Ok((key, link))) => return self.go_live(guard, key, link),
             Ok(Err(error)) => self.handshake_failed(&mut guard, at, error),
             Err(_elapsed) => guard.end_by_timeout(),
@@ -199,7 +217,7 @@ impl<S: Stack> Attendant<S> {
 
     async fn agree(
         &self,
-        guard: &Guard<S>,
+        guard: &mut Guard<S>,
         io: Io,
         terms: Terms,
     ) -> Result<(PeerKey, <S::Meeting as Meeting>::Link), MeetError> {
@@ -207,6 +225,7 @@ impl<S: Stack> Attendant<S> {
         guard.step.set(Step::Secure);
         let (Met { key, greeting, listen }, meeting) = self.stack.meet(io, terms).await?;
         guard.step.set(Step::Hello);
+        guard.pending = None;
         facts.saw(Fact::Met { conn, key, at, greeting });
         if !listen.is_empty() {
             let who = Who { stack: S::ID, key };
@@ -270,6 +289,8 @@ struct Guard<S: Stack> {
     post: Post,
     deadline: Time,
     step: Cell<Step>,
+    /// Its place among the QUIC handshakes under way.
+    pending: Option<Pending>,
     listed: Option<PeerKey>,
     end: Option<End>,
 }

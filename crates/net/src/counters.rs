@@ -10,6 +10,8 @@ pub struct Counters {
     pub arrivals: Count,
     /// Accepted sockets dropped without asking the core, because too many were undecided.
     pub turned_away: Count,
+    /// QUIC newcomers asked to prove their address first, because many handshakes were under way (fault H11).
+    pub quic_retries: Count,
     /// Connections aborted by the other side before they could be accepted (fault L3).
     pub aborted_arrivals: Count,
     /// Times a listener paused for want of descriptors or memory (fault L1).
@@ -30,6 +32,8 @@ pub struct Counters {
     pub handshakes_called_off: Count,
     /// Links that failed while they were closed, or had not ended by the deadline.
     pub unclean_closes: Count,
+    /// Reports of drivers that belong to no conn; each is a bug.
+    pub stray_facts: Count,
     /// Tasks of ours that panicked; each is a bug.
     pub panics: Count,
     /// Gaps in the journal.

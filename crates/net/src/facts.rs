@@ -6,7 +6,7 @@
 //! by the ticket table. Reports and gossip are the only facts a peer can cause at will: above [`SOFT_LIMIT`] facts
 //! reports wait (and coalesce) in their meter, gossip is dropped and counted.
 
-use peerkeep_core::Fact;
+use peerkeep_core::{ConnRef, Direction, Fact, View};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -77,5 +77,39 @@ impl Facts {
     fn batch(&self) -> MutexGuard<'_, Vec<Fact>> {
         // A Vec is whole after every push, so a panic elsewhere while it was held does not matter.
         self.0.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wrong with a fact that no sound driver sends, and the conn it claims to be about. A fact about a conn that
+/// is over may be late, as a name's lookup is that a close has overtaken; but nothing is known of a conn that never
+/// was, nobody is gone twice, and only a dial misses.
+pub(crate) fn stray(view: View<'_>, fact: &Fact) -> Option<(ConnRef, &'static str)> {
+    let conn = about(fact)?;
+    let what = match (view.conn(conn), fact) {
+        (Some(known), Fact::Missed { .. } | Fact::Resolved { .. })
+            if known.direction == Direction::Inbound =>
+        {
+            "a failed dial of a connection that never dialled"
+        }
+        (Some(_), _) => return None,
+        (None, _) if !view.was_given(conn) => "news of a connection that never was",
+        (None, Fact::Gone { .. }) => "the end of a connection that was over",
+        (None, _) => return None,
+    };
+    Some((conn, what))
+}
+
+fn about(fact: &Fact) -> Option<ConnRef> {
+    match fact {
+        Fact::Resolved { conn, .. }
+        | Fact::Missed { conn, .. }
+        | Fact::Met { conn, .. }
+        | Fact::Declined { conn, .. }
+        | Fact::Ready { conn }
+        | Fact::Routed { conn, .. }
+        | Fact::Reported { conn, .. }
+        | Fact::Violated { conn, .. }
+        | Fact::Gone { conn, .. } => Some(*conn),
+        Fact::Learned { .. } | Fact::Bound { .. } | Fact::Arrived { .. } | Fact::TurnedAway { .. } => None,
     }
 }

@@ -2,7 +2,7 @@
 //! are plain cells in one allocation: no channel, no timer and no lock per connection. It decides nothing.
 
 use crate::{Clock, Facts, Note, Verdict};
-use peerkeep_core::{Addrs, Close, ConnRef, Fact, Report, Source, Time, Violation, Who};
+use peerkeep_core::{Addr, Addrs, Close, ConnRef, Fact, PeerKey, Report, Source, Time, Violation, Who};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
@@ -98,6 +98,13 @@ impl Meter {
     pub fn violated(&self, what: Violation) {
         if !self.0.gone.get() && !self.0.violated.replace(true) {
             self.0.desk.facts.saw(Fact::Violated { conn: self.0.conn, what });
+        }
+    }
+
+    /// The peer's packets come from another address now (QUIC alone).
+    pub fn moved(&self, key: PeerKey, at: Addr) {
+        if !self.0.gone.get() {
+            self.0.desk.facts.saw(Fact::Met { conn: self.0.conn, key, at, greeting: None });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Accepting: sockets wait, numbered, in a small table until the core has judged them. When the table is full they are
 //! dropped and counted; when descriptors run out accepting pauses and nothing else does. It reads no byte.
 
+use crate::quic::Pending;
 use crate::tcp::is_shortage;
 use crate::{Counters, Facts, TcpOptions};
 use peerkeep_core::{Addr, Fact, StackId, Ticket};
@@ -17,6 +18,15 @@ use tokio::time::Instant;
 /// Most accepted sockets that may wait for the core's judgement, per stack.
 pub const MAX_UNDECIDED: usize = 128;
 
+/// What waits for the core's judgement.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// An accepted socket.
+    Tcp(TcpStream),
+    /// A first packet, and its place among the handshakes under way.
+    Quic(Box<quinn::Incoming>, Pending),
+}
+
 /// Accepted sockets of one stack that the core has not judged. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tickets {
@@ -26,7 +36,7 @@ pub struct Tickets {
 
 #[derive(Debug, Default)]
 struct Table {
-    waiting: HashMap<Ticket, (TcpStream, Addr)>,
+    waiting: HashMap<Ticket, (Waiting, Addr)>,
     last: u32,
 }
 
@@ -46,6 +56,10 @@ impl Tickets {
         self.len() == 0
     }
 
+    pub(crate) fn stack(&self) -> StackId {
+        self.stack
+    }
+
     /// Which stack a ticket belongs to.
     pub(crate) fn stack_of(ticket: Ticket) -> StackId {
         match ticket.0 >> NUMBER_BITS {
@@ -56,12 +70,12 @@ impl Tickets {
         }
     }
 
-    pub(crate) fn take(&self, ticket: Ticket) -> Option<(TcpStream, Addr)> {
+    pub(crate) fn take(&self, ticket: Ticket) -> Option<(Waiting, Addr)> {
         self.lock().waiting.remove(&ticket)
     }
 
     /// Numbers a socket; gives it back when the table is full.
-    fn put(&self, socket: TcpStream, remote: Addr) -> Result<Ticket, TcpStream> {
+    pub(crate) fn put(&self, socket: Waiting, remote: Addr) -> Result<Ticket, Waiting> {
         let mut table = self.lock();
         if table.waiting.len() >= MAX_UNDECIDED {
             return Err(socket);
@@ -103,6 +117,15 @@ pub enum ListenError {
     },
 }
 
+pub(crate) fn name_error(addr: SocketAddr, error: io::Error) -> ListenError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken(addr),
+        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs(addr),
+        io::ErrorKind::PermissionDenied => ListenError::Forbidden(addr),
+        _ => ListenError::Os { addr, error },
+    }
+}
+
 /// A bound TCP port, not accepting yet.
 #[derive(Debug)]
 pub struct Listener {
@@ -137,12 +160,7 @@ impl Listener {
             let socket = std::net::TcpListener::from(socket);
             Ok(Listener { local: socket.local_addr()?, socket })
         };
-        open().map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => ListenError::Taken(addr),
-            io::ErrorKind::AddrNotAvailable => ListenError::NotOurs(addr),
-            io::ErrorKind::PermissionDenied => ListenError::Forbidden(addr),
-            _ => ListenError::Os { addr, error },
-        })
+        open().map_err(|error| name_error(addr, error))
     }
 
     /// Where it listens, with the port filled in.
@@ -157,8 +175,7 @@ impl Listener {
     pub fn serve(self, tickets: Tickets, facts: Facts, counters: Arc<Counters>) -> io::Result<Serving> {
         let local = self.local;
         let socket = TcpListener::from_std(self.socket)?;
-        let away = Away { count: 0, told_at: None };
-        let acceptor = Acceptor { socket, local, tickets, facts, counters, away };
+        let acceptor = Acceptor { socket, local, tickets, facts, counters, away: Away::default() };
         Ok(Serving { local, task: tokio::spawn(acceptor.run()) })
     }
 }
@@ -167,6 +184,10 @@ impl Listener {
 const BACKLOG: i32 = 1_024;
 
 impl Serving {
+    pub(crate) fn new(local: SocketAddr, task: JoinHandle<()>) -> Serving {
+        Serving { local, task }
+    }
+
     /// Where it listens.
     pub fn local(&self) -> SocketAddr {
         self.local
@@ -200,7 +221,8 @@ fn detach((stream, remote): (tokio::net::TcpStream, SocketAddr)) -> io::Result<(
 }
 
 /// Arrivals dropped and not told yet.
-struct Away {
+#[derive(Debug, Default)]
+pub(crate) struct Away {
     count: u32,
     told_at: Option<Instant>,
 }
@@ -251,22 +273,26 @@ impl Acceptor {
     fn arrived(&mut self, socket: TcpStream, remote: SocketAddr) {
         self.counters.arrivals.add_one();
         let remote = Addr::tcp(remote);
-        match self.tickets.put(socket, remote) {
+        match self.tickets.put(Waiting::Tcp(socket), remote) {
             Ok(ticket) => self.facts.saw(Fact::Arrived { ticket, stack: self.tickets.stack, remote }),
             Err(_dropped) => {
                 self.counters.turned_away.add_one();
-                self.away.count = self.away.count.saturating_add(1);
+                self.away.add_one();
             }
         }
     }
 }
 
 impl Away {
-    fn due(&self) -> Option<Instant> {
+    pub(crate) fn add_one(&mut self) {
+        self.count = self.count.saturating_add(1);
+    }
+
+    pub(crate) fn due(&self) -> Option<Instant> {
         (self.count > 0).then(|| self.told_at.map_or_else(Instant::now, |at| at + TELL_EVERY))
     }
 
-    fn tell(&mut self, facts: &Facts) {
+    pub(crate) fn tell(&mut self, facts: &Facts) {
         facts.saw(Fact::TurnedAway { count: std::mem::take(&mut self.count) });
         self.told_at = Some(Instant::now());
     }

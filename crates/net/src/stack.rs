@@ -1,10 +1,12 @@
 //! The boundary between the owner of the core and the wire: what a driver is given, and what a stack over a byte
 //! stream has to say. Nothing here decides and nothing here opens a socket.
 
-use crate::{Mail, Meter};
+use crate::quic::quic_fault;
+use crate::{Mail, Meter, QuicDial, QuicIo};
 use peerkeep_core::{
-    Addr, Addrs, Close, ConnRef, Fault, Greeting, PeerKey, Refusal, StackId, Ticket, Time, Violation,
+    Addr, Addrs, Close, ConnRef, Fault, Greeting, PeerKey, Refusal, StackId, Step, Ticket, Time, Violation,
 };
+use quinn::ConnectionError;
 use std::future::Future;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -165,18 +167,30 @@ impl From<Fault> for MeetError {
 
 /// What a stack runs over.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per handshake, and moved straight into its future")]
 pub enum Io {
     /// A connected TCP stream, `TCP_NODELAY` set, buffers and keepalive as configured.
     Tcp(TcpStream),
+    /// A QUIC connection: with TLS done when we dialled, with TLS under way when they did.
+    Quic(QuicIo),
 }
 
-/// A wire stack over a byte stream. Served by [`crate::StreamDriver`]; its futures stay on one shard, so they need
+/// A wire stack over a byte stream or a QUIC connection. Served by [`crate::StreamDriver`]; its futures stay on one shard, so they need
 /// not be `Send`. All must be cancel-safe in the sense that dropping them closes the socket.
 pub trait Stack: Send + Sync + 'static {
     /// A conn that was met.
     type Meeting: Meeting;
     /// Its number.
     const ID: StackId;
+    /// What to dial QUIC with; `None` from a stack that does not speak it. `terms.remote` is the address.
+    fn quic_dial(&self, terms: &Terms) -> Option<QuicDial> {
+        let _ = terms;
+        None
+    }
+    /// A failed QUIC connection in the stack's details.
+    fn quic_fault(&self, step: Step, error: &ConnectionError) -> Fault {
+        quic_fault(step, error)
+    }
     /// Secures the stream, exchanges greetings up to the point where the core must decide: the acceptor has read the
     /// hello, the dialler the answer. Deadlines are the caller's.
     fn meet(&self, io: Io, terms: Terms) -> impl Future<Output = Result<(Met, Self::Meeting), MeetError>>;

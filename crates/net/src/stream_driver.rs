@@ -2,12 +2,12 @@
 //! never decides; what happens to a conn is in `attendant`.
 
 use crate::attendant::Attendant;
+use crate::listener::Waiting;
 use crate::{
-    Clock, Counters, Directory, Driver, Facts, Link, Meeting, Order, Shards, Stack, TcpOptions, Tickets,
+    Clock, Counters, Directory, Driver, Facts, Link, Meeting, Order, Quic, Shards, Stack, TcpOptions, Tickets,
 };
 use peerkeep_core::{ConnRef, Fault, FaultKind, StackId, Step};
 use peerkeep_paths::STAGGER;
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -16,17 +16,19 @@ use tokio::sync::Notify;
 pub type HandleOf<S> = <<<S as Stack>::Meeting as Meeting>::Link as Link>::Handle;
 
 /// How a stream driver opens sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StreamOptions {
     /// Socket options.
     pub tcp: TcpOptions,
     /// Head start of one address over the next. Default 250 ms.
     pub stagger: Duration,
+    /// The sockets QUIC is dialled from; `None` leaves QUIC addresses out of every race. Default: none.
+    pub quic: Option<Quic>,
 }
 
 impl Default for StreamOptions {
     fn default() -> StreamOptions {
-        StreamOptions { tcp: TcpOptions::default(), stagger: STAGGER }
+        StreamOptions { tcp: TcpOptions::default(), stagger: STAGGER, quic: None }
     }
 }
 
@@ -73,7 +75,7 @@ pub(crate) enum Task {
     /// An accept, with its socket.
     Attend {
         conn: ConnRef,
-        socket: TcpStream,
+        socket: Waiting,
         remote: peerkeep_core::Addr,
         deadline: peerkeep_core::Time,
     },
@@ -94,7 +96,7 @@ impl StreamDriver {
         lanes.resize_with(shards.count(), Lane::default);
         for (index, lane) in lanes.iter().enumerate() {
             let (stack, directory, mailbox) = (stack.clone(), directory.clone(), lane.mailbox.clone());
-            let surroundings = surroundings.clone();
+            let (surroundings, options) = (surroundings.clone(), options.clone());
             shards.spawn(index, move || Attendant::new(stack, options, surroundings, directory).run(mailbox));
         }
         StreamDriver { stack: S::ID, tickets, facts: surroundings.facts.clone(), lanes }

@@ -2,6 +2,7 @@
 //! steps, expands the effects into orders before the next step, and hands the orders to the drivers. It decides
 //! nothing and waits for nobody.
 
+use crate::facts::stray;
 use crate::listener::until;
 use crate::names::Resolver;
 use crate::owner::{Request, Then};
@@ -175,6 +176,14 @@ impl Task {
     }
 
     fn handle_fact(&mut self, now: Time, fact: Fact) {
+        if let Some((conn, what)) = stray(self.core.view(), &fact) {
+            // The core ignores it. A driver that is wrong once is wrong often: ever fewer are worth a line.
+            self.owner.counters().stray_facts.add_one();
+            let times = self.owner.counters().stray_facts.read();
+            if times.is_power_of_two() {
+                tracing::error!(%conn, times, fact = ?fact, "a driver told {what}: this is a bug");
+            }
+        }
         let ended = match &fact {
             Fact::Gone { conn, .. } if !self.waiters.is_empty() => {
                 self.core.view().conn(*conn).and_then(|conn| conn.contact)

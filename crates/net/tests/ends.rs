@@ -4,10 +4,9 @@
 mod common;
 
 use common::{Node, PlainPeer, config, node, start, who};
-use peerkeep_core::{Close, Command, FaultKind, Told};
+use peerkeep_core::{Addr, Close, Command, ConnRef, End, Fact, Fault, FaultKind, Step, Told};
 use peerkeep_net::Outcome;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -100,39 +99,23 @@ async fn fault_c4_however_it_ends_the_loss_is_told_once_and_half_a_message_is_no
     assert_eq!(a.owner.counters().panics.read(), 0);
 }
 
-/// Keeps what is logged. The log belongs to the process, so one test of this file reads it.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+/// Where the log goes from the first call on. It belongs to the process, so all tests of this file share it.
+static LOG: LazyLock<tempfile::NamedTempFile> = LazyLock::new(|| {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false);
+    lines.with_writer(log.reopen().expect("a file")).init();
+    log
+});
 
-impl Page {
-    fn lines_with(&self, text: &str) -> Vec<String> {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let log = String::from_utf8(bytes).expect("is text");
-        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn lines_with(text: &str) -> Vec<String> {
+    let log = std::fs::read_to_string(LOG.path()).expect("is text");
+    log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn s0_55_a_close_that_fails_is_logged_and_everything_is_released_all_the_same() {
     let _turn = TURN.lock().await;
-    let page = Page::default();
-    let writer = page.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
+    LazyLock::force(&LOG);
     let mut config = config(1);
     config.rules[0].goodbye = Duration::from_millis(200);
     let mut a = start(config, None, Vec::new()).await;
@@ -151,10 +134,53 @@ async fn s0_55_a_close_that_fails_is_logged_and_everything_is_released_all_the_s
         let done = u64::try_from(round).expect("few") + 1;
         assert_eq!((counters.gone.read(), counters.unclean_closes.read()), (done, done));
     }
-    let lines = page.lines_with("did not close in good order");
+    let lines = lines_with("did not close in good order");
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines.iter().all(|line| line.contains(" WARN ")), "{lines:?}");
     for (line, kind) in lines.iter().zip([FaultKind::Closed, FaultKind::Timeout]) {
         assert!(line.contains(&format!("kind={kind:?}")), "{line}");
     }
+}
+
+#[tokio::test]
+async fn s0_37_a_failure_that_belongs_to_no_attempt_is_an_error_in_the_log_and_a_late_one_is_not() {
+    let _turn = TURN.lock().await;
+    LazyLock::force(&LOG);
+    let (mut a, b) = (node(1).await, node(2).await);
+    let fault = Fault::new(Step::Connect, FaultKind::Refused);
+    let missed = |conn| Fact::Missed { conn, addr: Addr::tcp(common::loopback(1)), fault };
+    let gone = |conn| Fact::Gone { conn, end: End::Fault(fault) };
+    let strays = |a: &Node| a.owner.counters().stray_facts.read();
+    let Outcome::Connected { conn, .. } = a.connect(b.who(), &[b.addr]).await else { panic!("they connect") };
+    // Of a conn that is there, and of one that is over, such news may come late.
+    a.owner.facts().saw(missed(conn));
+    a.command(Command::Disconnect(who(2))).await;
+    a.until("the end", |view| view.conns().next().is_none()).await;
+    a.owner.facts().saw(missed(conn));
+    a.owner.facts().saw(Fact::Resolved { conn, addrs: common::addrs(&[]) });
+    a.conn_count().await;
+    assert_eq!((strays(&a), lines_with(" ERROR ").len()), (0, 0), "late is no bug");
+    // None of these can be true: gone twice, not there yet, never there.
+    let next = ConnRef { generation: conn.generation + 1, ..conn };
+    let never = ConnRef { row: 77, generation: 3 };
+    for fact in [gone(conn), missed(next), gone(next), missed(never), gone(never)] {
+        a.owner.facts().saw(fact);
+    }
+    a.conn_count().await;
+    assert_eq!(strays(&a), 5);
+    let lines = lines_with(" ERROR ");
+    assert_eq!(lines.len(), 3, "the first, the second and the fourth: {lines:?}");
+    assert!(lines[0].contains(&format!("conn={conn}")) && lines[2].contains("conn=#77.3"), "{lines:?}");
+    // An inbound conn has not dialled, so no address of it can fail.
+    let c = node(3).await;
+    c.connect(a.who(), &[a.addr]).await;
+    a.event(|event| event.what == Told::Connected && event.conn != conn).await;
+    let inbound = a.owner.ask(|view, _| view.conns().next().expect("one").conn).await.expect("it runs");
+    a.owner.facts().saw(missed(inbound));
+    a.conn_count().await;
+    assert_eq!(strays(&a), 6);
+    let fault =
+        a.owner.ask(move |view, _| view.conn(inbound).expect("who is connected stays so").fault).await;
+    let failures = a.owner.ask(|view, _| view.contacts().map(|seen| seen.failures).sum::<u16>()).await;
+    assert_eq!((fault, failures), (Ok(None), Ok(0)), "nobody's counters or causes were touched");
 }
