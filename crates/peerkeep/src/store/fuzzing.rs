@@ -2,9 +2,9 @@
 //! interface. It holds what must be true of them and panics when it is not.
 
 use super::row::{self, PeerColumns};
-use super::{Store, StoreError, StoreLimits};
-use crate::{EventKind, print_target};
-use peerkeep_core::MAX_ADDRS;
+use super::{Store, StoreError, StoreLimits, StoredBan, StoredEvent, StoredPeer};
+use crate::{AddressSource, BanReason, EventKind, PeerId, Timestamp, parse_target, print_target};
+use peerkeep_core::{Addr, MAX_ADDRS, PeerKey, Who};
 use std::path::Path;
 
 /// A peer's columns whose sum holds, whatever is in them: nothing bad comes out, and what comes out is stored and read
@@ -46,4 +46,39 @@ pub async fn file(folder: &Path) -> Result<(usize, usize), StoreError> {
     store.flush().await;
     store.close().await;
     Ok((loaded.peers.len(), loaded.bans.len()))
+}
+
+/// Fills a new store with some of everything.
+///
+/// # Errors
+/// When there is no room for one.
+pub async fn fill(folder: &Path) -> Result<(), StoreError> {
+    let (store, _) = Store::open(folder, StoreLimits::default()).await?;
+    store.put_epoch(5);
+    for n in 1..20 {
+        let who = Who::mesh(PeerKey::ed25519([n; 32]));
+        let place = Addr::tcp(([192, 0, 2, n], 7330).into());
+        store.put_peer(StoredPeer {
+            who,
+            addresses: vec![(place, AddressSource::Proven)],
+            names: Vec::new(),
+            wanted: n < 5,
+            held: false,
+            first_use: false,
+            seen_at: Timestamp(u64::from(n)),
+            updated_at: Timestamp(9),
+            last_error: None,
+        });
+        store.put_event(StoredEvent {
+            who,
+            at: Timestamp(7),
+            event: EventKind::Discovered { peer: PeerId(who.key) },
+        });
+    }
+    if let Ok(target) = parse_target("203.0.113.0/24") {
+        store.put_ban(StoredBan { target, set_at: Timestamp(1), span: None, reason: BanReason::Operator });
+    }
+    store.flush().await;
+    store.close().await;
+    Ok(())
 }
