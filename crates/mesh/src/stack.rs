@@ -115,7 +115,7 @@ impl Node {
     }
 
     async fn meet(self: Arc<Node>, io: Io, terms: Terms) -> Result<(Met, MeshMeeting), MeetError> {
-        let Io::Tcp(tcp) = io;
+        let Io::Tcp(tcp) = io else { return Err(Fault::new(Step::Connect, FaultKind::Protocol).into()) };
         match terms.role {
             Role::Dialler => self.dial(tcp, terms).await,
             Role::Acceptor => self.accept(tcp, terms.remote).await,

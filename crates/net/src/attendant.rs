@@ -10,7 +10,8 @@ use crate::stream_driver::{HandleOf, Mailbox, StreamOptions, Surroundings, Task}
 use crate::tcp::io_fault;
 use crate::{Directory, Io, Link, MeetError, Meeting, Met, Order, Post, QuicIo, Role, Stack, Terms, Verdict};
 use peerkeep_core::{
-    Addr, AddrKind, Addrs, Close, ConnRef, End, Fact, Fault, FaultKind, Greeting, PeerKey, Source, Step, Time, Who,
+    Addr, AddrKind, Addrs, Close, ConnRef, End, Fact, Fault, FaultKind, Greeting, PeerKey, Source, Step,
+    Time, Who,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -390,7 +390,7 @@ mod tests {
             facts.saw(Fact::TurnedAway { count: 1 });
         }
         meter.used();
-        meter.gossip(Who::mesh(peerkeep_core::PeerKey::ed25519([1; 32])), Addrs::new());
+        meter.gossip(Who::mesh(PeerKey::ed25519([1; 32])), Addrs::new());
         post.0.desk.sweep();
         assert_eq!(seen(&facts).len(), SOFT_LIMIT);
         assert_eq!(facts.dropped_count(), 1, "gossip is dropped, and counted");

@@ -7,6 +7,7 @@ use peerkeep_core::{Fault, FaultKind, Step};
 use quinn::crypto::HmacKey;
 use quinn::{ConnectError, Connecting, Connection, ConnectionError, Endpoint, EndpointConfig, TokioRuntime};
 use quinn::{RecvStream, SendStream, ServerConfig};
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::fmt;
 use std::io;
@@ -166,7 +167,7 @@ impl Quic {
         let server = &self.0.server;
         let mut config = EndpointConfig::new(server.reset_key.clone());
         let id_key = server.id_key;
-        config.cid_generator(move || Box::new(quinn::HashedConnectionIdGenerator::from_key(id_key)));
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
         let answer = answers.then(|| server.config.clone());
         // Its task and its socket belong to the node, whichever shard happens to ask.
         let _entered = self.0.runtime.enter();
@@ -231,14 +232,17 @@ impl Quic {
         fault: impl Fn(Step, &ConnectionError) -> Fault,
     ) -> Result<QuicIo, Fault> {
         let endpoint = self.endpoint_towards(to).map_err(|error| io_fault(Step::Connect, &error))?;
-        let connecting =
-            endpoint.connect_with(dial.config, to, &dial.server_name).map_err(|error| connect_fault(&error))?;
+        let connecting = endpoint
+            .connect_with(dial.config, to, &dial.server_name)
+            .map_err(|error| connect_fault(&error))?;
         let lost = |error: ConnectionError| fault(Step::Connect, &error);
         if dial.early.is_empty() {
             return Ok(QuicIo::Dialled { connection: connecting.await.map_err(lost)?, early: None });
         }
         match connecting.into_0rtt() {
-            Err(connecting) => Ok(QuicIo::Dialled { connection: connecting.await.map_err(lost)?, early: None }),
+            Err(connecting) => {
+                Ok(QuicIo::Dialled { connection: connecting.await.map_err(lost)?, early: None })
+            }
             Ok((connection, accepted)) => {
                 let early = say_early(&connection, dial.early).await;
                 let taken = accepted.await;

@@ -23,7 +23,8 @@ impl QuicListener {
     ) -> io::Result<Serving> {
         let local = self.local();
         let endpoint = Answering(quic.endpoint(self.socket, true)?);
-        let acceptor = Acceptor { endpoint, quic: quic.clone(), tickets, facts, counters, away: Away::default() };
+        let acceptor =
+            Acceptor { endpoint, quic: quic.clone(), tickets, facts, counters, away: Away::default() };
         Ok(Serving::new(local, tokio::spawn(acceptor.run())))
     }
 }

@@ -156,6 +156,7 @@ impl Task {
         let requests = self.owner.take();
         for change in requests.changes {
             self.step(now, Action::Network(change), None);
+            self.observer.network(change);
         }
         for request in requests.commands {
             self.handle_request(now, request);
@@ -190,7 +191,14 @@ impl Task {
             }
             _ => None,
         };
+        let gone = match &fact {
+            Fact::Gone { conn, end } => self.core.view().conn(*conn).map(|_| (*conn, *end)),
+            _ => None,
+        };
         self.step(now, Action::Saw(fact), None);
+        if let Some((conn, end)) = gone {
+            self.observer.gone(conn, end, now);
+        }
         if let Some(contact) = ended {
             self.answer_if_over(contact);
         }

@@ -129,7 +129,9 @@ impl Stack for Plain {
     const ID: StackId = StackId::Mesh;
 
     async fn meet(&self, io: Io, terms: Terms) -> Result<(Met, PlainMeeting), MeetError> {
-        let Io::Tcp(mut stream) = io else { return Err(Fault::new(Step::Connect, FaultKind::Protocol).into()) };
+        let Io::Tcp(mut stream) = io else {
+            return Err(Fault::new(Step::Connect, FaultKind::Protocol).into());
+        };
         if terms.role == Role::Dialler {
             write(&mut stream, HELLO, &emit(self.key, terms.greeting)).await.map_err(hello_fault)?;
         }
