@@ -13,6 +13,7 @@ mod random;
 mod regressions;
 mod regressions_limits;
 mod rig;
+mod shed;
 mod turns;
 mod world;
 

@@ -1,10 +1,7 @@
 //! Limits lowered below what is in use (fault G2): who goes, in which order, and how slowly.
-#![allow(missing_docs)]
 
-mod rig;
-
+use crate::rig::{Rig, addr, peer};
 use peerkeep_core::*;
-use rig::{Rig, addr, peer};
 use std::time::Duration;
 
 fn roomy(config: &mut Config) {
