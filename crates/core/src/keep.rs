@@ -3,7 +3,7 @@
 
 use crate::contact::Standing;
 use crate::slab::NONE;
-use crate::{Addrs, Answer, Core, Effects, Refusal, STACKS, Source, StackId, Stage, Time, Told, Who};
+use crate::{Addrs, Answer, Close, Core, Effects, Refusal, STACKS, Source, StackId, Stage, Time, Told, Who};
 use core::time::Duration;
 
 /// Contacts picked to fill a target per step at most.
@@ -37,7 +37,11 @@ impl Core {
             contact.failures = 0;
             contact.retry_at = Time::ZERO;
         }
+        let fresh = !contact.is_desired();
         contact.flags.asked = true;
+        if fresh {
+            self.end_cool_down(row);
+        }
         self.begin(row, out)
     }
 
@@ -59,6 +63,7 @@ impl Core {
             self.set_standing(row, Standing::Idle);
         }
         if fresh {
+            self.end_cool_down(row);
             self.store(row, out);
         }
         if self.has_live_conn(row) || self.contacts.row(row).standing != Standing::Idle {
@@ -69,6 +74,18 @@ impl Core {
             // Wanted is wanted, also without an address or during a ban: it waits for the reason to go away.
             Err(why @ (Refusal::NoAddress | Refusal::Banned { .. })) => Ok(Answer::Queued(why)),
             other => other,
+        }
+    }
+
+    /// Whoever let us go on purpose is left in peace by the target, for long. A wish comes back by backoff.
+    fn end_cool_down(&mut self, row: u32) {
+        let backoff = self.backoff(row);
+        let random = self.random();
+        let now = self.now;
+        let contact = self.contacts.row_mut(row);
+        let was_let_go = matches!(contact.last_close, Some(Close::Requested | Close::Cancelled));
+        if was_let_go && contact.failures == 0 {
+            contact.retry_at = contact.retry_at.min(now + backoff.delay(1, random));
         }
     }
 

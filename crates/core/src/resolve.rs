@@ -348,6 +348,11 @@ impl Core {
         if let Some(key) = key
             && let Ok(contact) = self.identify(row, key, at, out)
         {
+            // It is over but for its `Gone`; a dial to the same peer under its own name may be under way.
+            let dials = |core: &Core, other: &u32| core.conns.row(*other).is_pending_dial();
+            if self.conns_of(contact).iter().filter(|other| dials(self, other)).count() > 1 {
+                self.close(row, Close::Cancelled, out);
+            }
             self.settle(contact, out);
         }
     }

@@ -12,6 +12,7 @@ mod pairs;
 mod random;
 mod regressions;
 mod regressions_limits;
+mod regressions_sim;
 mod rig;
 mod shed;
 mod turns;
