@@ -111,7 +111,8 @@ impl Backoff {
     }
 
     fn jittered(&self, micros: u64, random: u64) -> Duration {
-        let span = micros.saturating_mul(u64::from(self.jitter_per_mille)) / 1_000;
+        // Nothing checks a profile that a caller made for itself; more than all of a delay is all of it.
+        let span = micros.saturating_mul(u64::from(self.jitter_per_mille.min(1_000))) / 1_000;
         let cut = if span == 0 { 0 } else { random % (span + 1) };
         Duration::from_micros(micros - cut)
     }
@@ -171,6 +172,15 @@ mod tests {
             }
         }
         assert_eq!(b.delay(40, 0), b.max);
+    }
+
+    /// Found by fuzzing: the profile of a caller that asks for more jitter than there is delay.
+    #[test]
+    fn senseless_profiles_stay_within_their_delays() {
+        let b = Backoff { jitter_per_mille: u16::MAX, max: Duration::MAX, ..Backoff::default() };
+        for random in [0, 1, u64::MAX] {
+            assert!(b.delay(64, random) <= b.max && b.fast_delay(9, random) <= b.fast_interval);
+        }
     }
 
     #[test]
