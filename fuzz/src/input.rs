@@ -50,9 +50,12 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A piece whose length is the next byte.
+    /// A piece whose length is the next byte; 255 stands for 255 and the byte after it.
     pub fn piece(&mut self) -> &'a [u8] {
-        let length = usize::from(self.byte());
+        let length = match usize::from(self.byte()) {
+            255 => 255 + usize::from(self.byte()),
+            short => short,
+        };
         self.take(length)
     }
 

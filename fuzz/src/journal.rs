@@ -1,8 +1,8 @@
 //! What a replay reads: segments of any bytes, segments whose sums are right but whose records are anybody's, and
 //! checkpoints. Untrusted all of them (fault K8): an error or a core that goes on, never a panic.
 
-use crate::actions;
-use crate::input::Input;
+use super::actions;
+use super::input::Input;
 use peerkeep_core::journal::{self, Replay};
 use peerkeep_core::{Action, Core, Effects, SAVE_VERSION, Time};
 use std::cell::RefCell;

@@ -1,7 +1,7 @@
 //! The mesh's bytes: frames, the handshake in any split, the control channel, peer exchange, the multiplexer's frames,
 //! certificates and TLS records.
 
-use crate::input::Input;
+use super::input::Input;
 use peerkeep_core::{Addr, Addrs, Greeting, MAX_ADDRS, PeerKey};
 use peerkeep_mesh::handshake::{Acceptor, Agreed, Dialler, Heard, Local};
 use peerkeep_mesh::tls::Tls;

@@ -1,6 +1,6 @@
 //! What is read from the store: rows whose sum holds but whose content is anybody's, and whole damaged files.
 
-use crate::input::Input;
+use super::input::Input;
 use peerkeep::fuzzing;
 use std::sync::LazyLock;
 

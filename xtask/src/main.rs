@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod fuzz;
 mod no_std;
 mod project;
 mod requirements;
@@ -59,6 +60,8 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// Run the fuzz targets and look for inputs that break a promise.
+    Fuzz(fuzz::Options),
 }
 
 #[derive(clap::Args)]
@@ -77,6 +80,7 @@ impl Command {
             | Command::NoStd(j)
             | Command::Requirements(j) => j.json,
             Command::Soak { json, .. } => json.json,
+            Command::Fuzz(options) => options.json,
             // The program prints its own object, as its own last line.
             Command::Bench { .. } => false,
         }
@@ -91,6 +95,7 @@ impl Command {
             Command::Requirements(_) => requirements::run(),
             Command::Bench { name, args } => bench::run(name, args),
             Command::Soak { minutes, .. } => soak::run(*minutes),
+            Command::Fuzz(options) => fuzz::run(options),
         }
     }
 }

@@ -41,6 +41,7 @@ pub fn run() -> Result<Outcome> {
     programs(&mut report);
     report.push(("python cryptography", python()));
     report.push(("cargo-deny", cargo_deny()));
+    report.push(("cargo-fuzz", cargo_fuzz()));
     report.push(("kernel: network namespaces", kernel("unshare", &["--net", "true"], "namespace tests")));
     let filter = ["--net", "nft", "add", "table", "inet", "peerkeep_probe"];
     report.push(("kernel: packet filter", kernel("unshare", &filter, "tests that drop packets")));
@@ -123,6 +124,24 @@ fn cargo_deny() -> State {
     match run::status(&mut install) {
         Ok(()) => State::Installed,
         Err(error) => State::Skipped(format!("{error}; left out: the check of licences, bans and sources")),
+    }
+}
+
+/// The driver of the fuzz targets. A build service only replays their corpora, which needs none.
+fn cargo_fuzz() -> State {
+    if run::find("cargo-fuzz").is_some() {
+        return State::Present;
+    }
+    if run::plain() {
+        return State::Skipped("not needed to replay the corpora; left out: looking for new inputs".into());
+    }
+    println!("setup: building cargo-fuzz, which takes some minutes, once");
+    let mut install = run::cargo();
+    install.args(["install", "--locked", "--quiet", "cargo-fuzz"]);
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    match run::status(&mut install) {
+        Ok(()) => State::Installed,
+        Err(error) => State::Skipped(format!("{error}; left out: looking for new inputs")),
     }
 }
 
