@@ -6,8 +6,8 @@ use crate::conn::{ConnView, Dial};
 use crate::contact::{KnownAddr, Standing};
 use crate::slab::NONE;
 use crate::{
-    Addrs, BanRef, Close, ConnRef, ContactRef, Core, Counts, Fault, Greeting, MAX_ADDRS, Refusal, Stage,
-    Time, Who,
+    Addr, Addrs, BanRef, Close, ConnRef, ContactRef, Core, Counts, Direction, Fault, Greeting, Limit,
+    MAX_ADDRS, Refusal, Stage, Stats, Time, Who,
 };
 use arrayvec::ArrayVec;
 use core::time::Duration;
@@ -147,6 +147,17 @@ impl<'a> View<'a> {
     /// How many of what there are.
     pub fn counts(&self) -> &'a Counts {
         &self.0.counts
+    }
+
+    /// The limit that one more conn in that direction, with those addresses, would meet: none of them for a look at
+    /// the slots alone. Dial rates are not among them.
+    pub fn limit_around(&self, direction: Direction, addrs: &[Addr]) -> Option<Limit> {
+        self.0.can_hold(direction, addrs).err()
+    }
+
+    /// What happened since birth.
+    pub fn stats(&self) -> Stats {
+        self.0.stats
     }
 
     /// Dials in the last minute.

@@ -70,6 +70,7 @@ pub enum Command {
     Events(cmd::events::Args),
     Config(cmd::config::Args),
     Identity(cmd::identity::Args),
+    Openapi(cmd::openapi::Args),
     Replay(cmd::replay::Args),
     Demo(cmd::demo::Args),
     Completions(cmd::completions::Args),

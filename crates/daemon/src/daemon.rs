@@ -100,7 +100,7 @@ impl Daemon {
         let listening = server::bind(&start.place.socket_of(&start.settings), group)?;
         let (sender, reload_inbox) = mpsc::channel(WAITING_RELOADS);
         let (stop_api, stopped) = watch::channel(false);
-        let api = router(Api { node: node.clone(), reloads: Reloads(sender) });
+        let api = router(Api::new(node.clone(), Reloads(sender)));
         let api = tokio::spawn(listening.serve(api, stopped));
         for peer in &start.want {
             if let Err(error) = node.want(peer.clone()).await {

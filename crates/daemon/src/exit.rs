@@ -1,5 +1,6 @@
 //! How a command ends: exit codes that mean something, and failures that say what to do next. Nothing here prints.
 
+use peerkeep::EstablishError;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -16,6 +17,10 @@ Exit codes:
   7  the listen address cannot be used
   8  another daemon uses this data folder
   9  the identity file is missing, unreadable or open to others
+  10  a limit is reached
+  11  the peer is banned
+  12  the peer is connected already
+  13  no address of the peer is known
 
 Settings come from the command line first, then the environment, then the file, then the defaults.
 Secrets are read from files only, never from the command line.";
@@ -42,6 +47,14 @@ pub enum Code {
     Running = 8,
     /// The identity file is missing, unreadable or open to others.
     Identity = 9,
+    /// A limit is reached.
+    Limit = 10,
+    /// The peer is banned.
+    Banned = 11,
+    /// It is connected, or being connected, already.
+    AlreadyConnected = 12,
+    /// There is no address to dial.
+    NoAddress = 13,
 }
 
 impl Code {
@@ -57,16 +70,19 @@ impl Code {
             Code::Listen => "listen",
             Code::Running => "already_running",
             Code::Identity => "identity",
+            Code::Limit => "limit_reached",
+            Code::Banned => "banned",
+            Code::AlreadyConnected => "already_connected",
+            Code::NoAddress => "no_address",
         }
     }
 
     /// The code with that name; anything unknown is a plain failure.
     pub fn from_word(word: &str) -> Code {
         use Code::*;
-        [Usage, NotRunning, NotFound, Timeout, Config, Listen, Running, Identity]
-            .into_iter()
-            .find(|code| code.word() == word)
-            .unwrap_or(Failed)
+        let all = [Usage, NotRunning, NotFound, Timeout, Config, Listen, Running, Identity];
+        let refusals = [Limit, Banned, AlreadyConnected, NoAddress];
+        all.into_iter().chain(refusals).find(|code| code.word() == word).unwrap_or(Failed)
     }
 }
 
@@ -83,6 +99,8 @@ pub struct Failure {
     pub code: Code,
     /// What happened, one sentence without a full stop.
     pub message: String,
+    /// Document 001's word for a refused connection.
+    pub refusal: Option<EstablishError>,
     /// What to do next, if anything can be done.
     pub next: Option<String>,
 }
@@ -90,7 +108,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with nothing to advise.
     pub fn new(code: Code, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), next: None }
+        Failure { code, message: message.into(), refusal: None, next: None }
     }
 
     /// A command that said all there is to say on standard output already.
@@ -147,6 +165,10 @@ mod tests {
             Code::Listen,
             Code::Running,
             Code::Identity,
+            Code::Limit,
+            Code::Banned,
+            Code::AlreadyConnected,
+            Code::NoAddress,
         ] {
             assert_eq!(Code::from_word(code.word()), code);
             assert!(HELP.contains(&format!("\n  {}  ", code as u8)), "{code:?} is not in the help");

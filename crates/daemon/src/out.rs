@@ -45,6 +45,7 @@ pub fn failure(as_json: bool, failure: &Failure) -> ExitCode {
         json(&serde_json::json!({
             "error": failure.code.word(),
             "message": failure.message,
+            "refusal": failure.refusal,
             "next": failure.next,
         }));
     } else {

@@ -108,7 +108,7 @@ fn fault_i5_a_ban_closes_the_connection_at_once_and_keeps_it_closed() {
     assert_eq!(banned["target"], second.id.as_str());
     until("closed on both sides", Duration::from_secs(3), || one.connected() == 0 && two.connected() == 0);
     assert_eq!(one.json(&["why", &second.id])["reason"]["kind"], "banned");
-    let said = one.ask(&["connect", &second.id]).expect(1);
+    let said = one.ask(&["connect", &second.id]).expect(11);
     assert!(said.err.contains("banned") && said.err.contains("unban"), "{said:?}");
     // The other side tries again meanwhile, and is not let in.
     two.ask(&["retry", &first.id]);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// How a `connect` ended.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Connected, now or before.
@@ -45,6 +46,7 @@ pub enum Outcome {
 
 /// What became of a command that does not wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     /// It is done.
@@ -200,6 +202,7 @@ pub enum ChannelError {
 
 /// What became of a broadcast.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sent {
     /// Links that took it.
     pub delivered: usize,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Something that happened, in the order it happened.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// Counts up by one per event of this start; gaps were missed.
     pub seq: u64,
@@ -17,6 +18,7 @@ pub struct Event {
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
     /// A peer became known.

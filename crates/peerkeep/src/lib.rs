@@ -46,6 +46,9 @@ mod identity;
 mod node;
 mod place;
 mod project;
+mod refusal;
+#[cfg(feature = "schema")]
+mod schema;
 mod settings;
 mod status;
 mod store;
@@ -65,6 +68,7 @@ pub use node::{Builder, Channel, EVENT_QUEUE, EventStream, Incoming, Message, Me
 pub use peerkeep_core::{PeerKey, Target};
 pub use place::DataDir;
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
+pub use refusal::EstablishError;
 pub use settings::{
     ApiSettings, BackoffSettings, BanSettings, DialOrder, JournalSettings, LimitSettings, ListenSettings,
     LivenessMode, LivenessSettings, LogFormat, LogSettings, Mistake, NetworkSettings, NodeSettings, Override,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Document 000's four states, field by field.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ConnectionState {
     /// Not connected, and nothing failed.
     Disconnected,
@@ -17,6 +18,7 @@ pub enum ConnectionState {
         /// Whom.
         peer_id: PeerId,
         /// Where.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         address: Multiaddr,
         /// The number of this attempt, from 1.
         attempts: u32,
@@ -30,6 +32,7 @@ pub enum ConnectionState {
         /// With whom.
         peer_id: PeerId,
         /// Where.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         address: Multiaddr,
     },
     /// The last attempt failed; another may be due.
@@ -39,6 +42,7 @@ pub enum ConnectionState {
         /// Whom it was for.
         peer_id: PeerId,
         /// Where.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         address: Multiaddr,
         /// Why, as a sentence.
         error: String,
@@ -51,6 +55,7 @@ pub enum ConnectionState {
 
 /// Document 001's status of a connection.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LinkStatus {
     /// Being set up.
@@ -67,6 +72,7 @@ pub enum LinkStatus {
 
 /// Document 002's six states of a connection actor.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SixState {
     /// None.
@@ -85,6 +91,7 @@ pub enum SixState {
 
 /// Document 004's three states.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ThreeState {
     /// In use, below 200 ms.

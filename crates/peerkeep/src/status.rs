@@ -10,6 +10,7 @@ use std::fmt;
 
 /// Where a peer stands. One word of the core's; the projections to the documents' words are in [`crate::Facets`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Known; nothing is going on.
@@ -28,6 +29,7 @@ pub enum Standing {
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Looking up names.
@@ -50,6 +52,7 @@ pub enum Stage {
 
 /// Who opened a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// They did.
@@ -60,6 +63,7 @@ pub enum Direction {
 
 /// An address and where it came from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddressStatus {
     /// As a multiaddress, without the peer's id.
     pub address: String,
@@ -69,6 +73,7 @@ pub struct AddressStatus {
 
 /// What went wrong last: typed, and as a sentence.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ErrorStatus {
     /// What kind of thing.
     pub kind: ErrorKind,
@@ -82,6 +87,7 @@ pub struct ErrorStatus {
 
 /// One connection of a peer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConnStatus {
     /// Its handle in logs and events, such as `#12.3`.
     pub conn: String,
@@ -115,6 +121,7 @@ pub struct ConnStatus {
 
 /// All about one peer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PeerStatus {
     /// Who.
     pub id: PeerId,
@@ -163,6 +170,7 @@ pub struct PeerStatus {
 
 /// A peer's state in the words of documents 000, 001, 002 and 004.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct States {
     /// Document 000's four.
     pub connection: ConnectionState,
@@ -177,6 +185,7 @@ pub struct States {
 
 /// Why a peer is, or is not, connected. The reason is the one the code used.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// Who.
     pub id: PeerId,
@@ -201,6 +210,7 @@ pub struct Why {
 
 /// The typed answer of `why`, and the reason of a refused command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
     /// It is connected.
@@ -248,6 +258,7 @@ pub enum Reason {
 
 /// The node itself.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeStatus {
     /// Our identity.
     pub id: PeerId,
@@ -277,6 +288,7 @@ pub struct NodeStatus {
 
 /// How it is decided who may join.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Admission {
     /// Whoever proves the network secret.
@@ -293,6 +305,7 @@ pub enum Admission {
 
 /// How many there are now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Known peers.
     pub known: u32,
@@ -314,6 +327,7 @@ pub struct Counts {
 
 /// Totals since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Attempts begun.
     pub dials: u64,
@@ -337,6 +351,7 @@ pub struct Totals {
 
 /// Something wrong with the node itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ailment {
     /// Which part: `store`, `journal`, `listener`, `network`.
     pub part: String,
@@ -348,6 +363,7 @@ pub struct Ailment {
 
 /// A ban in force.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BanStatus {
     /// A peer id, an IP address or a subnet in CIDR form.
     pub target: BanTarget,
@@ -363,11 +379,13 @@ pub struct BanStatus {
 
 /// What a ban names, as people write it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct BanTarget(pub String);
 
 /// Where a ban came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BanReason {
     /// A person or program asked for it.

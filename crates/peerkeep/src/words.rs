@@ -8,6 +8,7 @@ macro_rules! mirror {
     ($(#[$doc:meta])* $name:ident from $core:ty { $($variant:ident = $phrase:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(rename_all = "snake_case")]
         pub enum $name {
             $(#[doc = $phrase] $variant,)*

@@ -1,26 +1,31 @@
 //! The routes under `/v1`. Each asks the node one thing and gives its own status types as JSON; what the node refuses
 //! becomes a problem with the word of an exit code. No route decides anything.
 
+use super::describe::{About, Routes};
+use super::once::Once;
+use super::refuse::{Refused, Said};
 use super::server::stamp;
 use super::{
-    BanRequest, Banned, Connected, MAX_BODY_BYTES, PeerRequest, Problem, Reloaded, VERSION, Version, events,
+    AddressQuery, BanRequest, Banned, Configuration, Connected, Health, LimitsReached, MAX_BODY_BYTES,
+    PeerRequest, Problem, Reloaded, Resolved, VERSION, Version, events,
 };
 use crate::daemon::Reloads;
 use crate::exit::{Code, Failure};
 use crate::out;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use peerkeep::{
-    Answer, BanStatus, CommandError, Node, NodeStatus, PeerAddress, PeerId, PeerStatus, Reason, Target, Why,
-    parse_target,
+    Answer, BanStatus, CommandError, Event, Node, NodeStatus, PeerAddress, PeerId, PeerStatus, Place, Reason,
+    Settings, Target, Why, parse_target,
 };
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long `connect` waits when the client does not say.
 const DEFAULT_WAIT_MS: u64 = 15_000;
@@ -28,6 +33,8 @@ const DEFAULT_WAIT_MS: u64 = 15_000;
 const MAX_WAIT: Duration = Duration::from_secs(600);
 /// A body that has not arrived by then is refused.
 const BODY_TIME: Duration = Duration::from_secs(5);
+/// Most programs that follow the events at once: orders always find a free connection (fault A7).
+const MAX_READERS: usize = 32;
 /// The shortest end of an id that may stand for it.
 const MIN_SHORT_ID: usize = 4;
 
@@ -38,68 +45,80 @@ pub struct Api {
     pub node: Node,
     /// Where a reload is asked for.
     pub reloads: Reloads,
+    /// Places for those who follow the events.
+    pub readers: Arc<Semaphore>,
 }
 
-/// All routes.
+impl Api {
+    /// Of that node.
+    pub fn new(node: Node, reloads: Reloads) -> Api {
+        Api { node, reloads, readers: Arc::new(Semaphore::new(MAX_READERS)) }
+    }
+}
+
+/// All routes, as they are served.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/version", get(version))
-        .route("/v1/status", get(status))
-        .route("/v1/peers", get(peers))
-        .route("/v1/peers/{id}", get(peer))
-        .route("/v1/peers/{id}/why", get(why))
-        .route("/v1/connect", post(connect))
-        .route("/v1/want", post(want))
-        .route("/v1/unwant", post(unwant))
-        .route("/v1/disconnect", post(disconnect))
-        .route("/v1/cancel", post(cancel))
-        .route("/v1/retry", post(retry))
-        .route("/v1/reset", post(reset))
-        .route("/v1/bans", get(bans).post(ban))
-        .route("/v1/unban", post(unban))
-        .route("/v1/events", get(follow))
-        .route("/v1/config", get(config))
-        .route("/v1/config/reload", post(reload))
-        .fallback(async || Refused(Failure::new(Code::NotFound, "there is no such route")))
+    let once = Once::default();
+    let (routes, _) = all().finish();
+    routes
+        .fallback(async || Refused::from(Failure::new(Code::NotFound, "there is no such route")))
         .method_not_allowed_fallback(async || {
             (
                 StatusCode::METHOD_NOT_ALLOWED,
                 Json(Problem::from(Failure::failed("this route takes another method"))),
             )
         })
+        .layer(from_fn(move |request: Request, next: Next| once.clone().guard(request, next)))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(async |request: Request, next: Next| stamp(next.run(request).await)))
         .with_state(api)
 }
 
-/// A failure as a response.
-struct Refused(Failure);
-
-type Said<T> = Result<Json<T>, Refused>;
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = match self.0.code {
-            Code::Usage | Code::Config => StatusCode::BAD_REQUEST,
-            Code::NotFound => StatusCode::NOT_FOUND,
-            Code::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Code::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::CONFLICT,
-        };
-        (status, Json(Problem::from(self.0))).into_response()
-    }
+/// The document that describes them.
+pub fn document() -> serde_json::Value {
+    all().finish().1
 }
 
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Refused {
-        Refused(failure)
-    }
-}
-
-impl From<CommandError> for Refused {
-    fn from(error: CommandError) -> Refused {
-        Refused(explain(&error))
-    }
+fn all() -> Routes {
+    let order = |summary| About::new(summary).takes::<PeerRequest>().gives::<Answer>();
+    let address = "An address in any form that `connect` takes.";
+    Routes::new()
+        .get("/openapi.json", openapi, &About::new("This document"))
+        .get("/v1/version", version, &About::new("Which program answers").gives::<Version>())
+        .get("/v1/live", live, &About::new("Whether the process answers at all").gives::<Health>())
+        .get("/v1/ready", ready, &About::new("Whether it takes orders; 503 when not").gives::<Health>())
+        .get("/v1/status", status, &About::new("The node itself").gives::<NodeStatus>())
+        .get("/v1/peers", peers, &About::new("Every known peer").gives::<Vec<PeerStatus>>())
+        .get("/v1/peers/{id}", peer, &About::new("One peer").gives::<PeerStatus>())
+        .get("/v1/peers/{id}/why", why, &About::new("Why it is, or is not, connected").gives::<Why>())
+        .get(
+            "/v1/limits",
+            limits,
+            &About::new("Which limits are reached").query("address", address).gives::<LimitsReached>(),
+        )
+        .get(
+            "/v1/resolve",
+            resolve,
+            &About::new("Whose address it is").query("address", address).gives::<Resolved>(),
+        )
+        .post("/v1/connect", connect, &About::new("Connect once").takes::<PeerRequest>().gives::<Connected>())
+        .post("/v1/want", want, &order("Keep a peer connected"))
+        .post("/v1/unwant", unwant, &order("Keep it connected no longer"))
+        .post("/v1/disconnect", disconnect, &order("Close its connection"))
+        .post("/v1/cancel", cancel, &order("Abandon the attempt in progress"))
+        .post("/v1/retry", retry, &order("Try again now"))
+        .post("/v1/reset", reset, &order("Forget attempts, and close"))
+        .get("/v1/bans", bans, &About::new("The bans in force").gives::<Vec<BanStatus>>())
+        .post("/v1/bans", ban, &About::new("Ban").takes::<BanRequest>().gives::<Banned>())
+        .post("/v1/unban", unban, &About::new("Lift a ban").takes::<BanRequest>().gives::<Banned>())
+        .get(
+            "/v1/events",
+            follow,
+            &About::new("What happens, as server-sent events; `last-event-id` goes on after one")
+                .streams::<Event>(),
+        )
+        .get("/v1/config", config, &About::new("The settings in force").gives::<Configuration>())
+        .post("/v1/config/reload", reload, &About::new("Read the file again").gives::<Reloaded>())
 }
 
 /// A body of JSON that arrives in time and fits.
@@ -131,7 +150,54 @@ async fn version() -> Json<Version> {
 }
 
 async fn status(State(api): State<Api>) -> Said<NodeStatus> {
-    api.node.status().await.map(Json).ok_or_else(|| Refused(explain(&CommandError::Stopped)))
+    api.node.status().await.map(Json).ok_or_else(|| CommandError::Stopped.into())
+}
+
+async fn openapi() -> Json<serde_json::Value> {
+    Json(document())
+}
+
+async fn live(State(api): State<Api>) -> Json<Health> {
+    Json(health(&api).await)
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    let health = health(&api).await;
+    let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
+}
+
+/// A node with an ailment still takes orders: it is degraded, not unready (fault A15).
+async fn health(api: &Api) -> Health {
+    match api.node.status().await {
+        None => Health { ready: false, why: Some("the node has stopped".into()), ailments: Vec::new() },
+        Some(status) => Health {
+            ready: !status.draining,
+            why: status.draining.then(|| "the node is going down".into()),
+            ailments: status.health,
+        },
+    }
+}
+
+async fn limits(State(api): State<Api>, Query(asked): Query<AddressQuery>) -> Said<LimitsReached> {
+    let reached = match asked.address {
+        None => None,
+        Some(text) => match text.parse::<PeerAddress>().map_err(CommandError::from)?.place {
+            Some(Place::Ip(at)) => api.node.connection_limits_reached(at).await?,
+            _ => return Err(Failure::new(Code::Usage, "limits are about an IP address").into()),
+        },
+    };
+    Ok(Json(LimitsReached { inbound_full: api.node.is_inbound_full().await?, reached }))
+}
+
+async fn resolve(State(api): State<Api>, Query(asked): Query<AddressQuery>) -> Said<Resolved> {
+    let Some(text) = asked.address else {
+        return Err(Failure::new(Code::Usage, "name the address: ?address=").into());
+    };
+    let address: PeerAddress = text.parse().map_err(CommandError::from)?;
+    let peer = api.node.resolve_peer_id(&address).await?;
+    let connected = api.node.is_connected_to_address(&address).await?;
+    Ok(Json(Resolved { peer, connected }))
 }
 
 async fn peers(State(api): State<Api>) -> Json<Vec<PeerStatus>> {
@@ -152,7 +218,9 @@ async fn connect(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Sa
     let wait = Duration::from_millis(request.wait_ms.unwrap_or(DEFAULT_WAIT_MS)).min(MAX_WAIT);
     let asked = async {
         let peer = address(&api.node, &request.peer).await?;
-        Ok(Json(if wait.is_zero() {
+        Ok(Json(if !request.queue.unwrap_or(true) {
+            Connected::Outcome(api.node.establish(peer, wait).await?)
+        } else if wait.is_zero() {
             Connected::Answer(api.node.connect_nowait(peer).await?)
         } else {
             Connected::Outcome(api.node.connect(peer, wait).await?)
@@ -203,7 +271,7 @@ async fn on_known(
 /// Writes down what was refused, so that the log says why somebody's order had no effect.
 fn noted<T>(what: &'static str, peer: &str, said: Said<T>) -> Said<T> {
     said.inspect_err(|refused| {
-        let (peer, why) = (out::clean(peer), out::clean(&refused.0.message));
+        let (peer, why) = (out::clean(peer), out::clean(&refused.failure.message));
         tracing::info!(what, %peer, %why, "a command was refused");
     })
 }
@@ -230,16 +298,22 @@ async fn unban(State(api): State<Api>, Body(request): Body<BanRequest>) -> Said<
     }
 }
 
-async fn follow(State(api): State<Api>) -> Response {
-    events::respond(api.node.events()).into_response()
+async fn follow(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let Ok(place) = api.readers.clone().try_acquire_owned() else {
+        let failure = Failure::new(Code::Limit, format!("{MAX_READERS} programs follow the events already"));
+        return Refused::from(failure.next("end one of them")).into_response();
+    };
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    events::respond(&api.node, last, place).await
 }
 
-async fn config(State(api): State<Api>) -> Json<serde_json::Value> {
+async fn config(State(api): State<Api>) -> Json<Configuration> {
     let settings = api.node.settings();
-    Json(serde_json::json!({
-        "settings": crate::settings::to_json(&settings),
-        "text": settings.to_toml(),
-    }))
+    Json(Configuration {
+        settings: crate::settings::to_json(&settings),
+        text: settings.to_toml(),
+        fixed: Settings::FIXED.iter().map(|key| (*key).to_owned()).collect(),
+    })
 }
 
 async fn reload(State(api): State<Api>) -> Said<Reloaded> {
@@ -293,40 +367,4 @@ async fn find(node: &Node, text: &str) -> Result<PeerId, Failure> {
 fn unknown(text: &str) -> Failure {
     Failure::new(Code::NotFound, format!("no peer {text} is known"))
         .next("`peerkeep peers` lists those that are")
-}
-
-fn explain(error: &CommandError) -> Failure {
-    let message = error.to_string();
-    match error {
-        CommandError::Address(_) => Failure::new(Code::Usage, message)
-            .next("an address looks like /ip4/192.0.2.7/tcp/7330/p2p/12D3KooW..., as `peerkeep status` prints it there"),
-        CommandError::Refused(reason) => refused(*reason, message),
-        CommandError::Settings(_) => Failure::new(Code::Config, message),
-        CommandError::NeedsRestart(_) => Failure::new(Code::Config, message).next("restart the daemon"),
-        CommandError::Name(_) => Failure::failed(message).next("check the name, or use an IP address"),
-        CommandError::Busy => Failure::failed(message).next("try again in a moment"),
-        CommandError::Stopped => Failure::new(Code::NotRunning, message).next("start it again with `peerkeep run`"),
-    }
-}
-
-fn refused(reason: Reason, message: String) -> Failure {
-    let failure = Failure::failed(message);
-    match reason {
-        Reason::Unknown => {
-            Failure { code: Code::NotFound, ..failure }.next("`peerkeep peers` lists the known peers")
-        }
-        Reason::Banned => {
-            failure.next("`peerkeep bans` shows for how long; `peerkeep unban TARGET` lifts it")
-        }
-        Reason::GaveUp => {
-            failure.next("`peerkeep reset ID` starts over, `peerkeep want ADDR` never gives up")
-        }
-        Reason::NoAddress => failure.next("name one: `peerkeep connect ADDR`"),
-        Reason::Full { .. } => {
-            failure.next("raise the limit in the configuration and run `peerkeep config reload`")
-        }
-        Reason::BadTarget => failure.next("ban a narrower subnet"),
-        Reason::NotNow => failure.next("`peerkeep why ID` says where the peer stands"),
-        _ => failure,
-    }
 }

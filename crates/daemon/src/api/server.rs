@@ -1,7 +1,8 @@
-//! The unix socket under the API: made with mode 0660, served only to the same user and to root, with limits on
-//! connections, headers and time. A stale socket is replaced; somebody else's file is not touched (faults A4, A14).
+//! The unix socket under the API: made with mode 0600 (0660 for a group, when one is named), served only to the same
+//! user, that group and root, with limits on connections, headers and time. A stale socket is replaced; somebody else's file is not touched (faults A4, A14).
 
 use super::group::Group;
+use super::stall::Stall;
 use super::{Problem, VERSION, VERSION_HEADER};
 use crate::exit::{Code, Failure};
 use axum::Router;
@@ -21,6 +22,8 @@ use tokio::sync::{Semaphore, watch};
 const MAX_CONNECTIONS: u32 = 64;
 /// A client that has not sent its headers by then is dropped.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// A client that takes nothing of its answer for so long is dropped.
+const STALL_TIME: Duration = Duration::from_secs(30);
 /// Time for answers on their way when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 const MAX_HEADERS: usize = 64;
@@ -64,13 +67,14 @@ pub fn bind(path: &Path, group: Option<Group>) -> Result<Listening, Failure> {
     let listener = UnixListener::bind(&fresh).map_err(|error| {
         told(error.to_string()).next("a socket's path may have 100 characters; use a shorter --data DIR")
     })?;
-    let placed = fs::set_permissions(&fresh, fs::Permissions::from_mode(0o660))
-        .and_then(|()| match &group {
-            Some(group) => std::os::unix::fs::chown(&fresh, None, Some(group.gid)),
-            None => Ok(()),
-        })
-        .and_then(|()| fs::rename(&fresh, path))
-        .and_then(|()| fs::symlink_metadata(path));
+    let placed =
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))
+            .and_then(|()| match &group {
+                Some(group) => std::os::unix::fs::chown(&fresh, None, Some(group.gid)),
+                None => Ok(()),
+            })
+            .and_then(|()| fs::rename(&fresh, path))
+            .and_then(|()| fs::symlink_metadata(path));
     match placed {
         Ok(found) => Ok(Listening { listener, path: path.to_owned(), inode: found.ino(), group }),
         Err(error) => {
@@ -151,7 +155,7 @@ async fn serve_one(stream: UnixStream, router: Router) {
         .max_buf_size(MAX_HEADER_BYTES)
         .half_close(false);
     let service = TowerToHyperService::new(router);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = http.serve_connection(TokioIo::new(Stall::new(stream, STALL_TIME)), service).await {
         tracing::debug!(%error, "an API connection ended early");
     }
 }
@@ -161,6 +165,7 @@ fn turned_away() -> Router {
         let problem = Problem {
             error: Code::Failed.word().into(),
             message: "the daemon runs as another user and refuses yours".into(),
+            refusal: None,
             next: Some("run the command as the daemon's user or as root".into()),
         };
         stamp((StatusCode::FORBIDDEN, axum::Json(problem)).into_response())
@@ -185,7 +190,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
         let first = bind(&path, None).expect("a stale socket is replaced");
         let mode = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
-        assert_eq!(mode, 0o660);
+        assert_eq!(mode, 0o600);
 
         let second = bind(&path, None).expect_err("somebody answers there");
         assert_eq!(second.code, Code::Running);

@@ -15,7 +15,8 @@ use std::time::Duration;
   peerkeep connect 192.0.2.7:7330     (whoever answers first is trusted from then on)
   peerkeep connect 12D3KooW...        (a peer that is known already)
 
-Ends with 0 when connected, 1 when refused or failed, 5 when the outcome is still open.")]
+Ends with 0 when connected, 1 when it failed, 5 when the outcome is still open; 10 to 13 when it was refused for a
+limit, a ban, a connection that exists or the want of an address.")]
 pub struct Args {
     /// Its address as its daemon prints it, or its id when it is known already.
     #[arg(value_name = "ADDR")]
@@ -23,13 +24,17 @@ pub struct Args {
     /// How long to wait for the outcome; 0s does not wait.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     wait: Duration,
+    /// Be refused where it would have to wait for a free slot, or is connected already.
+    #[arg(long)]
+    no_queue: bool,
 }
 
 /// Asks the daemon, and waits.
 pub async fn run(shared: &Shared, args: Args) -> Ended {
     let mut client = super::daemon(shared).await?;
     let wait_ms = u64::try_from(args.wait.as_millis()).unwrap_or(u64::MAX);
-    let request = PeerRequest { peer: args.peer.clone(), wait_ms: Some(wait_ms) };
+    let queue = args.no_queue.then_some(false);
+    let request = PeerRequest { peer: args.peer.clone(), wait_ms: Some(wait_ms), queue };
     let spinner = super::spinner(shared, format!("connecting to {}", out::clean(&args.peer)));
     let asked = client.post_within("/v1/connect", &request, args.wait + Duration::from_secs(5)).await;
     spinner.finish_and_clear();

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod disconnect;
 pub mod events;
 pub mod identity;
+pub mod openapi;
 pub mod peer;
 pub mod peers;
 pub mod replay;
@@ -43,6 +44,7 @@ pub fn perform(cli: Cli) -> Ended {
         Some(Command::Run(args)) => run::run(&shared, args),
         Some(Command::Completions(args)) => completions::run(&shared, &args),
         Some(Command::Identity(args)) => identity::run(&shared, args),
+        Some(Command::Openapi(args)) => openapi::run(&shared, &args),
         Some(Command::Replay(args)) => replay::run(&shared, &args),
         Some(Command::Demo(args)) => demo::run(&shared, args),
         Some(command) => on_runtime(talk(&shared, command))?,
@@ -70,6 +72,7 @@ async fn talk(shared: &Shared, command: Command) -> Ended {
         Command::Run(_)
         | Command::Completions(_)
         | Command::Identity(_)
+        | Command::Openapi(_)
         | Command::Replay(_)
         | Command::Demo(_) => Ok(()),
     }
@@ -94,7 +97,7 @@ pub async fn daemon(shared: &Shared) -> Result<Client, Failure> {
 /// An order about one peer that is answered at once.
 pub async fn order(shared: &Shared, route: &str, peer: &str, done: &str) -> Ended {
     let mut client = daemon(shared).await?;
-    let request = PeerRequest { peer: peer.into(), wait_ms: None };
+    let request = PeerRequest { peer: peer.into(), wait_ms: None, queue: None };
     let answer: Answer = client.post(&format!("/v1/{route}"), &request).await?;
     out::either(shared.json, &answer, || sentence(&answer, peer, done));
     Ok(())

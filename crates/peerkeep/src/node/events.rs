@@ -2,25 +2,35 @@
 //! and nobody else notices.
 
 use crate::{Event, EventKind, Timestamp};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Events that wait for the slowest reader.
 pub const EVENT_QUEUE: usize = 4_096;
 
+/// Events remembered for readers that come back.
+const REMEMBERED: usize = 1_024;
+
 /// Where events come from: numbered in the order they happened.
 pub(super) struct Bell {
-    sender: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
+    tower: Mutex<Tower>,
     seq: AtomicU64,
     missed: Arc<AtomicU64>,
+}
+
+struct Tower {
+    sender: Option<broadcast::Sender<Arc<Event>>>,
+    remembered: VecDeque<Arc<Event>>,
 }
 
 impl Default for Bell {
     fn default() -> Bell {
         let (sender, _) = broadcast::channel(EVENT_QUEUE);
-        Bell { sender: Mutex::new(Some(sender)), seq: AtomicU64::new(0), missed: Arc::default() }
+        let tower = Tower { sender: Some(sender), remembered: VecDeque::new() };
+        Bell { tower: Mutex::new(tower), seq: AtomicU64::new(0), missed: Arc::default() }
     }
 }
 
@@ -28,19 +38,47 @@ impl Bell {
     /// Tells everybody who listens.
     pub fn ring(&self, what: EventKind) {
         // The lock keeps numbers and order together; nothing in it waits.
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tower = self.tower();
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
-        if let Some(sender) = &*sender {
-            // Nobody listening is no error.
-            let _ = sender.send(Arc::new(Event { seq, at: Timestamp::now(), what }));
+        let event = Arc::new(Event { seq, at: Timestamp::now(), what });
+        if tower.remembered.len() >= REMEMBERED {
+            tower.remembered.pop_front();
         }
+        tower.remembered.push_back(event.clone());
+        if let Some(sender) = &tower.sender {
+            // Nobody listening is no error.
+            let _ = sender.send(event);
+        }
+    }
+
+    fn tower(&self) -> MutexGuard<'_, Tower> {
+        self.tower.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happens from now on.
     pub fn listen(&self) -> EventStream {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stream(&self.tower(), VecDeque::new())
+    }
+
+    /// What happened after the event with that number, or since the start, and what happens from now on. What is no
+    /// longer remembered is told as missed.
+    pub fn listen_after(&self, seq: Option<u64>) -> EventStream {
+        let tower = self.tower();
+        let first = seq.map_or(0, |seq| seq.saturating_add(1));
+        let remembered = tower.remembered.front().map_or(first, |event| event.seq);
+        let mut past: VecDeque<Arc<Event>> =
+            tower.remembered.iter().filter(|event| event.seq >= first).cloned().collect();
+        if remembered > first {
+            let what = EventKind::Lagged { missed: remembered - first };
+            past.push_front(Arc::new(Event { seq: remembered - 1, at: Timestamp::now(), what }));
+        }
+        self.stream(&tower, past)
+    }
+
+    fn stream(&self, tower: &Tower, past: VecDeque<Arc<Event>>) -> EventStream {
         EventStream {
-            receiver: sender.as_ref().map(broadcast::Sender::subscribe),
+            past,
+            receiver: tower.sender.as_ref().map(broadcast::Sender::subscribe),
             missed: self.missed.clone(),
             last_seq: self.seq.load(Ordering::Relaxed),
         }
@@ -48,7 +86,7 @@ impl Bell {
 
     /// No more events: readers come to their end.
     pub fn close(&self) {
-        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.tower().sender = None;
     }
 
     /// How many events readers have missed.
@@ -60,6 +98,7 @@ impl Bell {
 /// Events from the moment it was asked for. At most 4,096 wait; further ones push out the oldest, and the reader finds
 /// [`EventKind::Lagged`] in their place.
 pub struct EventStream {
+    past: VecDeque<Arc<Event>>,
     receiver: Option<broadcast::Receiver<Arc<Event>>>,
     missed: Arc<AtomicU64>,
     last_seq: u64,
@@ -68,6 +107,9 @@ pub struct EventStream {
 impl EventStream {
     /// The next event; `None` when the node has stopped and all were read. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
+        if let Some(event) = self.past.pop_front() {
+            return Some(Arc::unwrap_or_clone(event));
+        }
         match self.receiver.as_mut()?.recv().await {
             Ok(event) => {
                 self.last_seq = event.seq;
@@ -86,6 +128,26 @@ impl EventStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_comes_back_goes_on_where_it_was_or_hears_what_it_missed() {
+        let bell = Bell::default();
+        for _ in 0..10 {
+            bell.ring(EventKind::Configured);
+        }
+        let mut back = bell.listen_after(Some(7));
+        bell.ring(EventKind::ShuttingDown);
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(back.next().await.expect("an event").seq);
+        }
+        assert_eq!(seen, [8, 9, 10], "each once, also what came in between");
+        for _ in 0..REMEMBERED {
+            bell.ring(EventKind::Configured);
+        }
+        let first = bell.listen_after(Some(4)).next().await.expect("an event");
+        assert_eq!(first.what, EventKind::Lagged { missed: 6 });
+    }
 
     #[tokio::test]
     async fn fault_c11_a_reader_that_sleeps_is_told_how_much_it_missed_and_stops_nobody() {

@@ -3,6 +3,7 @@
 //! `observer`, `quiet` and `hub` (what the core tells), `whom` (what a caller names) and `look` (what a caller reads).
 
 mod channels;
+mod establish;
 mod events;
 mod hub;
 mod local;

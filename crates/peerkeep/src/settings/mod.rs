@@ -310,6 +310,10 @@ section! {
 }
 
 impl Settings {
+    /// Keys that only a start can change: a reload that changes one is refused. The identity and the data folder are no
+    /// settings and cannot change either.
+    pub const FIXED: &[&str] = &["node.threads"];
+
     /// Reads a settings file, with overrides that win over it.
     ///
     /// # Errors
