@@ -57,7 +57,7 @@ pub(crate) struct Wheel {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Chunked(Vec<Vec<Node>>);
 
-const CHUNK: usize = 1_024;
+const CHUNK: usize = 128;
 
 impl Chunked {
     fn at(&mut self, row: u32) -> &mut Node {
