@@ -1,19 +1,27 @@
 //! All tests of the core's public door in one binary: one link instead of one per file, for every build and every
 //! mutant. It holds no test but the one that keeps a new file from being forgotten.
 
+mod addresses;
 mod admission;
+mod banning;
 mod before_after;
 mod commands;
 mod cost;
+mod counters;
+mod dialling;
+mod formats;
 mod generations;
 mod hostile;
+mod keeping;
 mod lifecycle;
+mod looking;
 mod pairs;
 mod random;
 mod regressions;
 mod regressions_limits;
 mod regressions_sim;
 mod rig;
+mod settings;
 mod shed;
 mod turns;
 mod world;
