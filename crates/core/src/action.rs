@@ -97,6 +97,11 @@ pub enum Command {
     Configure(Box<Config>),
     /// Say goodbye to everybody and admit nobody.
     Shutdown,
+    /// Open a second connection beside a degraded one. The other side closes the old one, with [`Close::Replaced`],
+    /// once the new one is up; when the new one fails, the old one stays as it was. Refused when not connected, when
+    /// another connection is on its way, during a ban or a backoff, above a limit, and on stacks that keep one
+    /// connection without numbering their dials.
+    Replace(Who),
 }
 
 /// What a ban names.

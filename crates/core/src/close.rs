@@ -1,6 +1,7 @@
 //! How things end and what happens next: the one `Gone`, what a failure or a loss means for coming back, and the
 //! commands that end something.
 
+use crate::canary::{self, Canary};
 use crate::conn::Conn;
 use crate::contact::Standing;
 use crate::slab::NONE;
@@ -12,7 +13,7 @@ use crate::{
 use core::time::Duration;
 
 /// Nobody can make us stay away longer than this by asking.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 /// First pause after a fault of our own machine; it doubles up to 32 times this.
 const LOCAL_PAUSE: Duration = Duration::from_secs(1);
 /// How many steps of the backoff the fast window stands for.
@@ -29,7 +30,9 @@ impl Core {
             self.lose(row, ours, end, out);
         }
         self.wheel.disarm(Owner::Conn(row));
-        self.count_conn(row, false);
+        if !(canary::on(Canary::SlotLeak) && matches!(end, End::Fault(_))) {
+            self.count_conn(row, false);
+        }
         self.detach(row);
         let conn = self.conns.remove(row).expect("a live row");
         self.counts.stage[conn.stage.index()] -= 1;
@@ -67,7 +70,7 @@ impl Core {
         }
         if held != NONE {
             other = true;
-            if !pending && !up {
+            if !pending && (!up || self.conns.row(held).replaces) {
                 self.offer(held, out);
             }
         }
@@ -126,6 +129,10 @@ impl Core {
         self.contacts.row_mut(row).last_close = Some(why);
         self.stats.lost += 1;
         self.tell(row, conn_row, Told::Lost(why), out);
+        if verdict::after_loss(ours, end) == Return::Fast && self.has_conn_in(row, &[Stage::Up]) {
+            // Its successor is up already.
+            return;
+        }
         let backoff = self.backoff(row);
         let random = self.random();
         let now = self.now;
@@ -197,6 +204,10 @@ impl Core {
             _ => conn.fault.unwrap_or(Fault::new(Step::Hello, FaultKind::Closed)),
         };
         self.stats.failures += 1;
+        if conn.replaces && self.has_conn_in(row, &[Stage::Up]) {
+            self.note_replacement_failed(row, conn, fault, out);
+            return;
+        }
         let local = fault.kind == FaultKind::Resources || (fault.is_ours() && self.counts.up() == 0);
         let random = self.random();
         let backoff = self.backoff(row);
@@ -280,6 +291,9 @@ impl Core {
     pub(crate) fn handle_cancel(&mut self, who: &Who, out: &mut Effects) -> Result<Answer, Refusal> {
         let row = self.find_row(who).ok_or(Refusal::Unknown)?;
         let standing = self.contacts.row(row).standing;
+        if standing == Standing::Connected {
+            return self.cancel_replacement(row, out);
+        }
         if !matches!(standing, Standing::Dialing | Standing::Waiting | Standing::Queued(_)) {
             return Err(Refusal::NotNow);
         }

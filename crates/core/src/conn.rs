@@ -138,6 +138,11 @@ impl Conn {
         self.stage == Stage::Up || (self.stage == Stage::Offered && self.is_outbound())
     }
 
+    /// Whether a successor marked as such lets it stay for the time being: the other side may have announced it.
+    pub fn may_be_replaced(&self) -> bool {
+        matches!(self.stage, Stage::Up | Stage::Offered)
+    }
+
     /// Whether it takes one of the pending slots.
     pub fn is_pending(&self) -> bool {
         !self.was_up && self.stage != Stage::Up

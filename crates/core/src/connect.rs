@@ -1,6 +1,7 @@
 //! Whether, when and where to dial: the one gate every dial passes, whose turn it is, the queue for slots, and what a
 //! failed attempt means for the next. `why` asks the same gate.
 
+use crate::canary::{self, Canary};
 use crate::conn::{Conn, MAX_LEGS};
 use crate::contact::Standing;
 use crate::list::Line;
@@ -8,8 +9,8 @@ use crate::slab::NONE;
 use crate::state::DialMark;
 use crate::wheel::Owner;
 use crate::{
-    Addr, AddrKind, Addrs, Core, Direction, Effect, Effects, Fault, FaultKind, Limit, MAX_ADDRS, Preference,
-    Refusal, Source, Stage, Step, Time, Told,
+    Addr, AddrKind, Addrs, Core, Direction, Duplicates, Effect, Effects, Fault, FaultKind, Limit, MAX_ADDRS,
+    Preference, Refusal, Source, Stage, Step, Time, Told,
 };
 use arrayvec::ArrayVec;
 use core::time::Duration;
@@ -27,6 +28,8 @@ const QUEUE_PER_STEP: u32 = 16;
 pub(crate) struct MayConnect {
     row: u32,
     legs: ArrayVec<Addr, MAX_LEGS>,
+    /// Beside a connection that is up, whose place it is to take.
+    replaces: bool,
 }
 
 impl Core {
@@ -65,12 +68,40 @@ impl Core {
             return Err(Refusal::Offline);
         }
         self.can_hold_outbound(row, &legs).map_err(Refusal::Full)?;
-        Ok(MayConnect { row, legs })
+        Ok(MayConnect { row, legs, replaces: false })
+    }
+
+    /// Whether a second connection may be opened to take the place of the one that is up.
+    pub(crate) fn can_replace(&self, row: u32) -> Result<MayConnect, Refusal> {
+        let contact = self.contacts.row(row);
+        if let Some(until) = self.banned_until(row) {
+            return Err(Refusal::Banned { until });
+        }
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        // Without the mark in the hello the other side would take the second connection for a duplicate.
+        let cannot_say = self.cfg.rules(contact.who.stack).duplicates == Duplicates::HoldAndConfirm;
+        if contact.standing != Standing::Connected || cannot_say {
+            return Err(Refusal::NotNow);
+        }
+        let legs = self.freeze(row)?;
+        if self.live_conns(row) > 1 {
+            return Err(Refusal::AlreadyConnected);
+        }
+        if contact.retry_at > self.now {
+            return Err(Refusal::Backoff { until: contact.retry_at });
+        }
+        if !self.net.online || self.net.paused_until > self.now {
+            return Err(Refusal::Offline);
+        }
+        self.can_hold_outbound(row, &legs).map_err(Refusal::Full)?;
+        Ok(MayConnect { row, legs, replaces: true })
     }
 
     /// Starts the attempt.
-    fn do_connect(&mut self, may: MayConnect, out: &mut Effects) {
-        let MayConnect { row, legs } = may;
+    pub(crate) fn do_connect(&mut self, may: MayConnect, out: &mut Effects) {
+        let MayConnect { row, legs, replaces } = may;
         let contact = self.contacts.row_mut(row);
         let (stack, named) = (contact.who.stack, contact.flags.named);
         contact.flags.resting = false;
@@ -80,7 +111,8 @@ impl Core {
         let mut conn = Conn::new(stack, Direction::Outbound, stage, remote, self.now);
         self.last_dial += 1;
         conn.dial = self.last_dial;
-        conn.my_epoch = self.cfg.epoch;
+        conn.my_epoch = if canary::on(Canary::NoBootEpoch) { 1 } else { self.cfg.epoch };
+        conn.replaces = replaces;
         conn.deadline = self.now + self.cfg.rules(stack).establish;
         conn.legs = legs;
         let deadline = conn.deadline;
@@ -89,7 +121,9 @@ impl Core {
         self.wheel.arm(Owner::Conn(conn_row), deadline);
         self.attach(conn_row, row);
         self.stats.dials += 1;
-        self.set_standing(row, Standing::Dialing);
+        if !replaces {
+            self.set_standing(row, Standing::Dialing);
+        }
         self.tell(row, conn_row, Told::Dialing { attempt }, out);
         let conn = self.conn_ref(conn_row);
         match stage {

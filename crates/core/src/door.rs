@@ -142,6 +142,7 @@ impl Core {
             Command::Unban(target) => self.handle_unban(*target, out),
             Command::Forget(who) => self.handle_forget(who, out),
             Command::Configure(config) => self.handle_configure(config, out),
+            Command::Replace(who) => self.handle_replace(who, out),
             Command::Shutdown => {
                 self.draining = true;
                 self.start_sweep();

@@ -1,6 +1,7 @@
 //! Two connections to one contact: which one stays. The rule and its proof obligations are in ARCHITECTURE.md ("Two
 //! nodes dial each other"); the steps below carry its numbers. Also the moment a conn turns out to be somebody.
 
+use crate::canary::{self, Canary};
 use crate::contact::Standing;
 use crate::slab::NONE;
 use crate::wheel::Owner;
@@ -85,6 +86,9 @@ impl Core {
         self.conns.row_mut(row).dial = hello.dial;
         self.conns.row_mut(row).peer_epoch = hello.epoch;
         self.displace_older_epochs(row, contact, hello.epoch, out)?;
+        if canary::on(Canary::KeepFirst) && self.live_conns(contact) > 1 {
+            return Err(Refusal::AlreadyConnected);
+        }
         let accepted = self.contacts.row(contact).accepted;
         let mut newer_epoch = 0;
         let mut stale = accepted > theirs;
@@ -110,7 +114,7 @@ impl Core {
         self.conns.row_mut(row).replaces = hello.replaces;
         for other in others.iter().copied().filter(|other| *other != row) {
             let conn = self.conns.row(other);
-            if hello.replaces && conn.stage == Stage::Up {
+            if hello.replaces && conn.may_be_replaced() {
                 // Make before break: closed at the confirm.
                 continue;
             }
@@ -202,12 +206,12 @@ impl Core {
     /// The hold is over: our own dial went into the void, or what was up did not answer; or the reverse.
     pub(crate) fn on_hold_over(&mut self, row: u32, out: &mut Effects) {
         let contact = self.conns.row(row).contact;
-        let since = self.conns.row(row).began;
+        let (since, replaces) = (self.conns.row(row).began, self.conns.row(row).replaces);
         for other in self.conns_of(contact) {
             let conn = self.conns.row(other);
             if conn.is_pending_dial() {
                 self.close(other, Close::Cancelled, out);
-            } else if other != row && conn.is_up() {
+            } else if other != row && conn.is_up() && !replaces {
                 if conn.report.received_at > conn.probe_at.max(since) {
                     self.turn(row, Refusal::AlreadyConnected, out);
                     return;
@@ -238,7 +242,10 @@ impl Core {
             self.displace_older_epochs(row, contact, epoch, out)?;
         }
         let lower = self.cfg.me < key;
-        let others = self.conns_of(contact);
+        let mut others = self.conns_of(contact);
+        // What is up beside its successor stays: the acceptor closes it, at the confirm.
+        let replaces = self.conns.row(row).replaces;
+        others.retain(|other| !(replaces && self.conns.row(*other).stage == Stage::Up));
         for other in others.iter().copied().filter(|other| *other != row) {
             let conn = self.conns.row(other);
             let rival = conn.is_up() || conn.stage == Stage::Offered;
@@ -364,6 +371,9 @@ impl Core {
         self.wheel.arm(Owner::Conn(row), deadline);
         let conn = self.conn_ref(row);
         self.emit(out, Effect::Admit { conn });
+        if canary::on(Canary::NoConfirm) && !self.conns.row(row).is_outbound() {
+            self.handle_ready(row, out);
+        }
     }
 
     /// Tell them why not. The conn keeps its deadline and ends with `Gone`.
@@ -408,17 +418,13 @@ impl Core {
         conn.up_at = self.now;
         conn.report.received_at = self.now;
         conn.report.used_at = self.now;
-        let (contact, replaces) = (conn.contact, conn.replaces);
+        let (contact, replaces, outbound) = (conn.contact, conn.replaces, conn.is_outbound());
         self.set_stage(row, Stage::Up);
         self.arm_liveness(row);
         self.stats.connected += 1;
         self.net.local_faults = 0;
         if replaces {
-            for other in self.conns_of(contact) {
-                if other != row && self.conns.row(other).stage == Stage::Up {
-                    self.close(other, Close::Replaced, out);
-                }
-            }
+            self.close_replaced(row, contact, outbound, out);
         }
         if self.contacts.row(contact).flags.gossip {
             self.contacts.row_mut(contact).flags.gossip = false;
@@ -437,6 +443,9 @@ impl Core {
         if self.draining {
             return Err(Refusal::Draining);
         }
+        if canary::on(Canary::BanNotRechecked) {
+            return Ok(());
+        }
         let until = self.bans.key(key).max(self.bans.ip(at.ip));
         until.map_or(Ok(()), |until| Err(Refusal::Banned { until }))
     }
@@ -444,8 +453,8 @@ impl Core {
     fn find_or_insert(&mut self, who: Who, out: &mut Effects) -> Result<u32, Refusal> {
         if let Some(row) = self.find_row(&who) {
             return match self.banned_until(row) {
-                Some(until) => Err(Refusal::Banned { until }),
-                None => Ok(row),
+                Some(until) if !canary::on(Canary::BanNotRechecked) => Err(Refusal::Banned { until }),
+                _ => Ok(row),
             };
         }
         self.make_room(who.stack, false).map_err(Refusal::Full)?;

@@ -19,8 +19,8 @@ use arrayvec::ArrayVec;
 use hashbrown::{HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 
-/// The state machine. See [`Core::step`].
-#[derive(Debug)]
+/// The state machine. See [`Core::step`]. Cloning is for those who look at many futures of one state.
+#[derive(Clone, Debug)]
 pub struct Core {
     pub(crate) cfg: Config,
     pub(crate) hasher: Hasher,

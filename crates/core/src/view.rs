@@ -2,6 +2,7 @@
 //! used.
 
 use crate::ban::Ban;
+use crate::canary::{self, Canary};
 use crate::conn::{ConnView, Dial};
 use crate::contact::{KnownAddr, Standing};
 use crate::slab::NONE;
@@ -110,7 +111,8 @@ impl<'a> View<'a> {
 
     /// What an acceptor's answer carries.
     pub fn answer(&self) -> Greeting {
-        Greeting { epoch: self.0.cfg.epoch, ..Greeting::default() }
+        let epoch = if canary::on(Canary::NoBootEpoch) { 1 } else { self.0.cfg.epoch };
+        Greeting { epoch, ..Greeting::default() }
     }
 
     /// How long the refused should stay away.

@@ -63,9 +63,16 @@ impl Chunked {
     fn at(&mut self, row: u32) -> &mut Node {
         let (chunk, index) = (row as usize / CHUNK, row as usize % CHUNK);
         while self.0.len() <= chunk {
-            self.0.push(vec![IDLE; CHUNK]);
+            if let Some(last) = self.0.last_mut() {
+                last.resize(CHUNK, IDLE);
+            }
+            self.0.push(Vec::with_capacity(CHUNK));
         }
-        &mut self.0[chunk][index]
+        let nodes = &mut self.0[chunk];
+        if nodes.len() <= index {
+            nodes.resize(index + 1, IDLE);
+        }
+        &mut nodes[index]
     }
 
     fn get(&self, row: u32) -> Node {
@@ -252,7 +259,12 @@ impl Wheel {
             return false;
         }
         let chunks = [&self.contacts, &self.conns, &self.bans];
-        if chunks.iter().any(|table| table.0.iter().any(|chunk| chunk.len() != CHUNK)) {
+        let full = |table: &&Chunked| {
+            table.0.split_last().is_none_or(|(last, full)| {
+                last.len() <= CHUNK && full.iter().all(|chunk| chunk.len() == CHUNK)
+            })
+        };
+        if !chunks.iter().all(full) {
             return false;
         }
         let armed: usize = chunks

@@ -20,6 +20,7 @@ mod random;
 mod regressions;
 mod regressions_limits;
 mod regressions_sim;
+mod replace;
 mod rig;
 mod settings;
 mod shed;
