@@ -110,6 +110,12 @@ impl Backoff {
         self.jittered(micros(self.fast_interval), random)
     }
 
+    /// So many failures that more change nothing any more, neither here nor after misbehaviour.
+    pub(crate) fn enough(&self) -> u16 {
+        let settled = |b: &Backoff| (1..64).find(|n| b.delay(*n, 0) == b.max).unwrap_or(64);
+        settled(self).max(settled(&Backoff::AFTER_VIOLATION)).max(self.max_attempts)
+    }
+
     fn jittered(&self, micros: u64, random: u64) -> Duration {
         // Nothing checks a profile that a caller made for itself; more than all of a delay is all of it.
         let span = micros.saturating_mul(u64::from(self.jitter_per_mille.min(1_000))) / 1_000;

@@ -90,7 +90,7 @@ pub(crate) struct Contact {
 }
 
 /// What people and the past say about a contact.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Flags {
     /// Keep connected for ever.
     pub wanted: bool,

@@ -85,6 +85,13 @@ impl Queue {
         None
     }
 
+    /// Who waits, in order. O(n): tests only.
+    pub fn waiting(&self, contacts: &Slab<Contact>) -> impl Iterator<Item = u32> {
+        let bit = self.line as u8;
+        let member = move |row: &u32| contacts.live(*row).is_some_and(|contact| contact.member == bit);
+        self.entries.iter().copied().filter(member)
+    }
+
     /// How many wait.
     pub fn len(&self) -> u32 {
         self.members

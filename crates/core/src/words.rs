@@ -136,7 +136,7 @@ pub enum FaultKind {
 }
 
 /// The world failed: where, how, and a number (an errno, a stack's own code) for the log.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Fault {
     /// At which step.
     pub step: Step,

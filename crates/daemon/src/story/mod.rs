@@ -141,6 +141,7 @@ impl Story {
                 mine(who, "Somebody asked to treat its connection like any other")
             }
             Command::Forget(who) => mine(who, "Somebody asked to forget it"),
+            Command::Replace(who) => mine(who, "Somebody asked to replace its connection"),
             Command::Ban { target, span } => self
                 .is_target(target)
                 .then(|| format!("Somebody asked to ban {} {}", print_target(target), words::span(*span))),
