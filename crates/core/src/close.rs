@@ -129,7 +129,7 @@ impl Core {
         self.contacts.row_mut(row).last_close = Some(why);
         self.stats.lost += 1;
         self.tell(row, conn_row, Told::Lost(why), out);
-        if verdict::after_loss(ours, end) == Return::Fast && self.has_conn_in(row, &[Stage::Up]) {
+        if verdict::after_loss(ours, end) == Return::Fast && self.has_successor(row, conn_row) {
             // Its successor is up already.
             return;
         }

@@ -53,6 +53,13 @@ impl Core {
         Ok(Answer::Done)
     }
 
+    /// Whether another conn of the contact is up.
+    pub(crate) fn has_successor(&mut self, row: u32, conn_row: u32) -> bool {
+        self.conns_of(row)
+            .into_iter()
+            .any(|other| other != conn_row && self.conns.row(other).stage == Stage::Up)
+    }
+
     /// How many of a contact's conns are not on their way out.
     pub(crate) fn live_conns(&self, row: u32) -> usize {
         let mut count = 0;
