@@ -153,3 +153,31 @@ fn hold_and_confirm_without_numbers_leaves_one() {
         exactly_one(&world, 0, 1, seed);
     }
 }
+
+/// S3.70: the rule on two dials goes back to hold and confirm and forth again while connections are up, on one node
+/// after the other, as people roll things out and back.
+#[test]
+fn s3_70_nodes_that_differ_in_the_rule_on_two_dials_or_change_it_while_connected_end_with_one() {
+    for seed in 0..SEEDS / 6 {
+        let mut world = World::new(2, seed, |_| ());
+        world.want(0, 1);
+        world.want(1, 0);
+        for round in 0..4 {
+            for _ in 0..world.rng.below(10) {
+                world.tick();
+            }
+            let node = world.rng.below(2);
+            let mut config = world.nodes[node].core.config().clone();
+            config.rules[0].duplicates =
+                if world.rng.chance(70) { Duplicates::HoldAndConfirm } else { Duplicates::Numbers };
+            assert_eq!(world.command(node, Command::Configure(Box::new(config))), Answer::Done);
+            if world.rng.chance(50) && !world.wires.is_empty() {
+                let wire = world.rng.below(world.wires.len());
+                world.break_wire(wire);
+            }
+            world.run_for(Duration::from_secs(700));
+            exactly_one(&world, 0, 1, seed * 10 + round);
+        }
+        world.replay_all();
+    }
+}

@@ -73,6 +73,7 @@ pub use settings::{
     ApiSettings, BackoffSettings, BanSettings, DialOrder, JournalSettings, LimitSettings, ListenSettings,
     LivenessMode, LivenessSettings, LogFormat, LogSettings, Mistake, NetworkSettings, NodeSettings, Override,
     PeersSettings, PerMille, PreferenceSettings, Settings, SettingsError, Size, TEMPLATE, TimeoutSettings,
+    TwoDials,
 };
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,

@@ -2,9 +2,10 @@
 //! without an allow-list a node listens on loopback only, unless the operator writes `open = true`.
 
 use super::read::{Places, at};
-use super::{DialOrder, LivenessMode, Mistake, Settings, SettingsError};
+use super::{DialOrder, LivenessMode, Mistake, Settings, SettingsError, TwoDials};
 use peerkeep_core::{
-    Addr, Backoff, Config, ConfigError, Limit, Limits, Liveness, PeerKey, Preference, Rules, StackId,
+    Addr, Backoff, Config, ConfigError, Duplicates, Limit, Limits, Liveness, PeerKey, Preference, Rules,
+    StackId,
 };
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -211,6 +212,10 @@ impl Settings {
         config.exempt.clone_from(&self.bans.exempt);
         config.dial_private_gossip = self.peers.dial_private_gossip;
         let rules = &mut config.rules[StackId::Mesh.index()];
+        rules.duplicates = match self.preference.two_dials {
+            TwoDials::Numbers => Duplicates::Numbers,
+            TwoDials::Hold => Duplicates::HoldAndConfirm,
+        };
         self.mesh_rules(rules);
         config
     }

@@ -249,6 +249,16 @@ value::words! {
     }
 }
 
+value::words! {
+    /// How two connections to one peer become one.
+    TwoDials {
+        /// By the numbers of the dials, in one exchange of hellos.
+        Numbers = "numbers",
+        /// By holding the second until the first is settled: slower, and needs no numbers.
+        Hold = "hold",
+    }
+}
+
 section! {
     /// Which side of a pair dials first.
     PreferenceSettings["preference"] {
@@ -256,6 +266,8 @@ section! {
         order: DialOrder = DialOrder::Auto,
         /// How long the other side waits before it dials anyway.
         wait: Duration = Duration::from_secs(2),
+        /// What decides when both have dialled. Nodes that differ in it still end with one connection.
+        two_dials: TwoDials = TwoDials::Numbers,
     }
 }
 

@@ -131,6 +131,19 @@ fn fault_g1_values_out_of_range_are_refused() {
 }
 
 #[test]
+fn s3_70_the_rule_on_two_dials_goes_back_and_forth_by_a_setting() {
+    let rule = |text: &str| {
+        let settings = read(text).expect("reads");
+        settings.core_config(peerkeep_core::PeerKey::ed25519([1; 32]), 1).expect("holds together").rules[0]
+            .duplicates
+    };
+    assert_eq!(rule(""), peerkeep_core::Duplicates::Numbers);
+    assert_eq!(rule("[preference]\ntwo_dials = \"hold\""), peerkeep_core::Duplicates::HoldAndConfirm);
+    assert_eq!(rule("[preference]\ntwo_dials = \"numbers\""), peerkeep_core::Duplicates::Numbers);
+    assert!(read("[preference]\ntwo_dials = \"none\"").is_err(), "no way to have two");
+}
+
+#[test]
 fn s3_85_local_ip_takes_an_address_without_a_port_and_sets_the_preference() {
     let settings = read("[network]\nlocal_ip = \"69.167.168.176\"").expect("reads");
     let config = settings.core_config(peerkeep_core::PeerKey::ed25519([1; 32]), 5).expect("holds");
