@@ -280,6 +280,15 @@ pub enum Fact {
         /// How many.
         count: u32,
     },
+    /// The store remembers failed attempts. Told before the contact's addresses, so that nothing is dialled in between.
+    Recalled {
+        /// Whose.
+        who: Who,
+        /// How many in a row.
+        failures: u16,
+        /// Not to be dialled by itself before that.
+        wait: Duration,
+    },
 }
 
 /// A convenience for callers: no close reason outside this list crosses the wire.

@@ -139,6 +139,11 @@ impl Contact {
     pub fn is_desired(&self) -> bool {
         self.flags.wanted || self.flags.asked
     }
+
+    /// Whether its failures are remembered from an earlier run: those of this run leave a cause.
+    pub fn is_recalled(&self) -> bool {
+        self.failures > 0 && self.last_fault.is_none() && self.last_close.is_none()
+    }
 }
 
 const _: () = assert!(size_of::<Contact>() <= 216, "with wheel node and index, 256 bytes a contact");

@@ -157,6 +157,7 @@ impl Core {
             Fact::Learned { who, addrs, source } => self.handle_learned(who, addrs, *source, out),
             Fact::Bound { a, b } => self.handle_bound(a, b, out),
             Fact::Arrived { ticket, stack, remote } => self.handle_arrived(*ticket, *stack, *remote, out),
+            Fact::Recalled { who, failures, wait } => self.handle_recalled(who, *failures, *wait, out),
             Fact::TurnedAway { count } => self.stats.turned_away += u64::from(*count),
             Fact::Resolved { conn, .. }
             | Fact::Missed { conn, .. }

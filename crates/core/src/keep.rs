@@ -12,6 +12,8 @@ const FILL_PER_STEP: u32 = 8;
 pub(crate) const REVIVE_EVERY: Duration = Duration::from_secs(30);
 /// How many useless contacts it looks past each time.
 const REVIVE_LOOKS: u32 = 64;
+/// The longest that any failure keeps us away from a contact, if its profile has no longer delay.
+const LONGEST_RECALL: Duration = Duration::from_secs(3_600);
 /// Contacts proven to be one peer at most.
 pub(crate) const MAX_RING: usize = 8;
 pub(crate) const ALL: [StackId; STACKS] = [StackId::Mesh, StackId::Libp2p, StackId::Bitcoin, StackId::Lan];
@@ -35,6 +37,10 @@ impl Core {
         // Asking again is no way around the backoff while attempts are left; after giving up it starts a new budget.
         if contact.failures >= contact_budget(self.cfg.rules(who.stack).backoff.max_attempts) {
             contact.failures = 0;
+            contact.retry_at = Time::ZERO;
+        }
+        // A restart keeps us from dialling again and again, not people from asking for the first time.
+        if contact.is_recalled() {
             contact.retry_at = Time::ZERO;
         }
         let fresh = !contact.is_desired();
@@ -121,7 +127,7 @@ impl Core {
             Standing::Waiting | Standing::Idle if !self.has_live_conn(row) => {}
             _ => return Err(Refusal::NotNow),
         }
-        if self.contacts.row(row).last_fault.is_none() {
+        if self.contacts.row(row).last_fault.is_none() && !self.contacts.row(row).is_recalled() {
             return Err(Refusal::NotNow);
         }
         self.can_ask(who, &Addrs::new(), false)?;
@@ -267,6 +273,21 @@ impl Core {
             self.pursue(row, out);
         }
         self.relist(row);
+    }
+
+    /// What an earlier run noted of a contact's failures (fault K9). However long the store says, an attempt follows
+    /// within the longest delay that there is.
+    pub(crate) fn handle_recalled(&mut self, who: &Who, failures: u16, wait: Duration, out: &mut Effects) {
+        self.handle_learned(who, &Addrs::new(), Source::Stored, out);
+        let Some(row) = self.find_row(who) else { return };
+        let longest = self.backoff(row).max.max(LONGEST_RECALL);
+        let until = self.now + wait.min(longest);
+        let contact = self.contacts.row_mut(row);
+        // What was met in this run is truer.
+        if contact.failures == 0 && contact.last_fault.is_none() && contact.last_close.is_none() {
+            contact.failures = failures.max(1);
+            contact.retry_at = until;
+        }
     }
 
     /// Two contacts are one peer: their rings become one. No handle moves.

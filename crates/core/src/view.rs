@@ -46,6 +46,8 @@ pub struct ContactView {
     pub max_attempts: u16,
     /// When the next attempt is due, if one is.
     pub retry_at: Option<Time>,
+    /// Not dialled by itself before that, wanted or not; in the past when nothing failed.
+    pub backoff_until: Time,
     /// What failed last.
     pub last_fault: Option<Fault>,
     /// How its last connection ended.
@@ -124,6 +126,12 @@ impl<'a> View<'a> {
             Refusal::Draining => Duration::from_secs(5),
             _ => Duration::ZERO,
         }
+    }
+
+    /// When one more failed attempt would be followed by the next, at the latest.
+    pub fn backoff_after(&self, contact: &ContactView) -> Duration {
+        let backoff = self.0.cfg.rules(contact.who.stack).backoff;
+        backoff.delay(contact.failures.saturating_add(1), 0)
     }
 
     /// Our boot epoch now: the library stores it when it has risen.
@@ -267,6 +275,7 @@ impl<'a> View<'a> {
             max_attempts: self.0.backoff(row).max_attempts,
             retry_at: (contact.standing == Standing::Waiting)
                 .then(|| contact.retry_at.max(contact.turn_until)),
+            backoff_until: contact.retry_at,
             last_fault: contact.last_fault,
             last_close: contact.last_close,
             penalty: contact.penalty,

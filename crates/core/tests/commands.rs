@@ -279,3 +279,56 @@ fn a_node_that_is_alone_waits_for_whom_it_cannot_try_yet_without_spinning() {
     rig.seconds(31);
     assert!(rig.dialled().is_some(), "then it is its turn");
 }
+
+fn recalled(rig: &mut Rig, n: u8, failures: u16, wait: Duration) {
+    rig.saw(Fact::Recalled { who: peer(n), failures, wait });
+    rig.saw(Fact::Learned { who: peer(n), addrs: addrs(&[at(n)]), source: Source::Stored });
+}
+
+#[test]
+fn fault_k9_remembered_failures_keep_us_from_dialling_and_nobody_from_asking() {
+    let wait = Duration::from_secs(100);
+    let mut rig = Rig::new(|config| config.rules[0].target = 8);
+    rig.saw(Fact::Recalled { who: peer(1), failures: 3, wait });
+    assert!(matches!(rig.want(1), Answer::Queued(Refusal::Backoff { .. })), "wanted, and not dialled yet");
+    recalled(&mut rig, 2, 3, wait);
+    rig.pass(wait - Duration::from_secs(1));
+    assert_eq!(rig.core.stats().dials, 0, "neither who is wanted nor who would fill the target");
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.core.stats().dials, 2, "their time has come");
+    for n in [3, 4] {
+        recalled(&mut rig, n, 3, wait);
+        let (answer, attempt) = match n {
+            3 => (rig.connect(n), 4),
+            _ => (rig.ask(Command::Retry(peer(n))), 4),
+        };
+        assert!(matches!(answer, Answer::Begun(_)), "whoever asks is served at once: {answer:?}");
+        let told = rig.out.iter().any(|effect| {
+            matches!(effect, Effect::Tell { what: Told::Dialing { attempt: number }, .. } if *number == attempt)
+        });
+        assert!(told, "with the attempts that are left: {:?}", rig.out);
+        let conn = rig.dialled().expect("a dial");
+        rig.fail(conn, FaultKind::Refused);
+        let again = rig.connect(n);
+        assert!(matches!(again, Answer::Queued(Refusal::Backoff { .. })), "as without a restart: {again:?}");
+    }
+}
+
+#[test]
+fn fault_k9_no_remembered_wait_is_longer_than_the_longest_delay() {
+    let mut rig = Rig::new(|_| ());
+    recalled(&mut rig, 1, u16::MAX, Duration::MAX);
+    rig.want(1);
+    rig.pass(Duration::from_secs(3_600));
+    assert_eq!(rig.core.stats().dials, 1);
+    // What happened in this run counts, whatever the store says.
+    let conn = rig.dialled().expect("a dial");
+    rig.fail(conn, FaultKind::Refused);
+    let before = rig.core.canonical(rig.now);
+    rig.saw(Fact::Recalled { who: peer(1), failures: 1, wait: Duration::ZERO });
+    assert_eq!(rig.core.canonical(rig.now), before);
+    // Nor does it say anything of ourselves.
+    let me = Who::mesh(rig.core.config().me);
+    rig.saw(Fact::Recalled { who: me, failures: 1, wait: Duration::ZERO });
+    assert!(rig.core.view().find(&me).is_none());
+}

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Daemon, Home, SOON, command, until};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -233,6 +234,32 @@ fn s0_48_s0_50_s0_52_s0_54_the_log_follows_a_connection_from_dial_to_disconnect(
     assert!(about[1].contains(&format!("remote={place}")), "{about:#?}");
     assert!(about[3].contains("reason=it was asked for"), "{about:#?}");
     assert_eq!(about.len(), 4, "and no more than that: {about:#?}");
+    second.stop();
+    first.stop();
+}
+
+/// S0.54: the line of a finished disconnect waits for the end of the socket, here for a peer that stands still.
+#[test]
+fn s0_54_a_disconnect_is_finished_in_the_log_when_its_socket_is_closed_and_not_before() {
+    let (one, two) = (Home::new(115), Home::new(116));
+    let first = one.start(&[]);
+    let second = two.start(&["--set", "timeouts.goodbye=1m"]);
+    two.ask(&["connect", &first.address]).expect(0);
+    first.signal(Signal::STOP);
+    two.ask(&["disconnect", &first.id]).expect(0);
+    assert_eq!(two.connected(), 0, "to users it is over at once");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(lines(&two, " disconnecting ").len(), 1);
+    assert!(
+        lines(&two, " disconnected ").is_empty(),
+        "the socket is open: its peer has not answered the goodbye"
+    );
+    first.signal(Signal::CONT);
+    until("the last line", SOON, || !lines(&two, " disconnected ").is_empty());
+    let [line] = &lines(&two, " disconnected ")[..] else { panic!("one line") };
+    assert!(line.contains(&first.id) && line.contains("reason=it was asked for"), "{line}");
+    let age = line.split_once(" age=").expect("how long it lasted").1;
+    assert!(!age.starts_with("0"), "{line}");
     second.stop();
     first.stop();
 }

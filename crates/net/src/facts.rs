@@ -110,6 +110,10 @@ fn about(fact: &Fact) -> Option<ConnRef> {
         | Fact::Reported { conn, .. }
         | Fact::Violated { conn, .. }
         | Fact::Gone { conn, .. } => Some(*conn),
-        Fact::Learned { .. } | Fact::Bound { .. } | Fact::Arrived { .. } | Fact::TurnedAway { .. } => None,
+        Fact::Learned { .. }
+        | Fact::Recalled { .. }
+        | Fact::Bound { .. }
+        | Fact::Arrived { .. }
+        | Fact::TurnedAway { .. } => None,
     }
 }

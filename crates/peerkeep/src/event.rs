@@ -136,6 +136,11 @@ pub enum EventKind {
         /// Which.
         part: String,
     },
+    /// The machine's network changed: an interface, an address or a route came or went.
+    NetworkChanged {
+        /// Where others reach us now.
+        addresses: Vec<String>,
+    },
     /// The configuration was taken.
     Configured,
     /// The node is going down.
@@ -165,6 +170,7 @@ impl EventKind {
             | Unbanned { .. }
             | Ailing { .. }
             | Recovered { .. }
+            | NetworkChanged { .. }
             | Configured
             | ShuttingDown
             | Lagged { .. } => None,

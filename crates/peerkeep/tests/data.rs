@@ -4,7 +4,7 @@ mod common;
 
 use bytes::Bytes;
 use common::*;
-use peerkeep::{ChannelError, Node, Outcome};
+use peerkeep::{Answer, ChannelError, Identity, Node, Outcome, PeerAddress, Standing};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -202,4 +202,48 @@ fn faces_and_futures_are_send() {
         is_send(&node.shutdown());
     }
     let _ = calls;
+}
+
+/// Fault K9: a node that is stopped and started again and again leaves a dead peer in peace, but not its users.
+#[tokio::test]
+async fn fault_k9_a_restart_remembers_who_failed_and_still_obeys_people() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let closed = std::net::TcpListener::bind("127.0.0.9:0").expect("a port").local_addr().expect("bound");
+    let dead = Identity::from_seed(&[9; 32]).id();
+    let peer: PeerAddress = format!("/ip4/127.0.0.9/tcp/{}/p2p/{dead}", closed.port()).parse().expect("good");
+    let mut settings = settings(1);
+    settings.backoff.first = Duration::from_secs(600);
+    settings.backoff.max = Duration::from_secs(600);
+    // Wanted by hand, and by the settings too: neither is dialled afresh.
+    settings.peers.wanted = vec![peer.clone()];
+    let dials = async |node: &Node| node.status().await.expect("runs").totals.dials;
+    let node = stored(folder.path(), settings.clone()).await;
+    status(&node, dead, "the first failure", |peer| peer.attempts == 1 && peer.link.is_none()).await;
+    node.want(peer.clone()).await.expect("is accepted");
+    assert_eq!(dials(&node).await, 1);
+    node.shutdown().await;
+    for round in 0..5 {
+        let node = stored(folder.path(), settings.clone()).await;
+        let seen =
+            status(&node, dead, "what was remembered", |peer| peer.standing == Standing::Waiting).await;
+        assert_eq!((seen.attempts, dials(&node).await), (1, 0), "round {round}");
+        let why = node.why(dead).await.expect("is known");
+        assert!(why.until.is_some(), "and says for how long: {why:?}");
+        node.shutdown().await;
+    }
+    let node = stored(folder.path(), settings.clone()).await;
+    assert_eq!(node.connect_nowait(dead).await.expect("is accepted"), Answer::Begun, "people are obeyed");
+    status(&node, dead, "the second failure", |peer| peer.attempts == 2 && peer.link.is_none()).await;
+    assert_eq!(dials(&node).await, 1);
+    node.shutdown().await;
+    // A node that was killed in the middle of an attempt does not begin it anew either: what counts is on the disk.
+    let node = stored(folder.path(), settings).await;
+    let seen = status(&node, dead, "what was remembered", |peer| peer.standing == Standing::Waiting).await;
+    assert_eq!((seen.attempts, dials(&node).await), (2, 0));
+    node.shutdown().await;
+}
+
+#[test]
+fn s3_54_channels_and_messages_are_the_same_with_keepalive_only_and_the_short_handshake() {
+    once_more_with_keepalive_only("");
 }

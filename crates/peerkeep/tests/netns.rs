@@ -113,6 +113,9 @@ async fn storm_child() {
         let mut settings = roomy(number);
         settings.liveness.silence = Duration::from_secs(1);
         settings.liveness.deadline = Duration::from_secs(1);
+        // For the profile that asks nobody.
+        settings.liveness.keepalive_idle = Duration::from_secs(2);
+        settings.liveness.keepalive_interval = Duration::from_secs(1);
         settings.timeouts.establish = Duration::from_secs(2);
         nodes.push(node(number, settings).await);
     }
@@ -399,4 +402,53 @@ async fn lone_child() {
     }
     // Until we are killed, or whoever started us is gone.
     let _ = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await;
+}
+
+#[test]
+fn fault_l6_an_address_that_goes_and_returns_is_listened_on_listed_and_told() {
+    in_namespace("address_child", "true");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn address_child() {
+    if !is_child() {
+        return;
+    }
+    let ip = |arguments: &str| {
+        let arguments = arguments.split(' ');
+        assert!(Command::new("ip").args(arguments).status().expect("iproute2").success());
+    };
+    ip("addr add 10.9.9.9/32 dev lo");
+    let mut settings = roomy(1);
+    settings.network.open = true;
+    settings.listen.addresses = vec![([10, 9, 9, 9], 7_330).into(), ([127, 0, 0, 1], 7_330).into()];
+    let (a, b) = (node(1, settings).await, node(2, roomy(2)).await);
+    let there = address(&a);
+    assert!(there.to_string().starts_with("/ip4/10.9.9.9/tcp/7330/"), "{there}");
+    let mut events = a.events();
+    let mut changed = async |what: &str, is_there: bool| {
+        let listed = |all: &[String]| all.contains(&there.to_string()) == is_there;
+        let fits =
+            |event: &EventKind| matches!(event, EventKind::NetworkChanged { addresses } if listed(addresses));
+        until(&mut events, what, fits).await;
+        let all: Vec<String> = a.addresses().iter().map(ToString::to_string).collect();
+        assert!(listed(&all), "{what}: {all:?}");
+        assert!(all.iter().any(|address| address.contains("127.0.0.1")), "the other one stays: {all:?}");
+    };
+    ip("addr del 10.9.9.9/32 dev lo");
+    changed("the address is gone", false).await;
+    let outcome = b.connect(there.clone(), Duration::from_millis(200)).await.expect("is accepted");
+    assert!(!matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+    b.reset(a.id()).await.expect("is accepted");
+    ip("addr add 10.9.9.9/32 dev lo");
+    changed("the address is back", true).await;
+    let outcome = b.connect(there.clone(), PATIENCE).await.expect("is accepted");
+    assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+    let seen = b.peer(a.id()).await.and_then(|peer| peer.link?.remote).unwrap_or_default();
+    assert!(seen.starts_with("10.9.9.9:"), "{seen}");
+}
+
+#[test]
+fn s3_54_a_storm_ends_the_same_with_keepalive_only_and_the_short_handshake() {
+    once_more_with_keepalive_only("s0_79");
 }

@@ -89,6 +89,10 @@ pub fn sentence(event: &EventKind) -> String {
         CloneSuspected { peer } => format!("two machines seem to use the identity of {peer}"),
         Ailing { ailment } => format!("{}: {}", out::clean(&ailment.part), out::clean(&ailment.text)),
         Recovered { part } => format!("{} works again", out::clean(part)),
+        NetworkChanged { addresses } => format!(
+            "the network changed; others reach us at {}",
+            if addresses.is_empty() { "no address".into() } else { out::clean(&addresses.join(", ")) }
+        ),
         Configured => "the configuration was taken".into(),
         ShuttingDown => "the node is going down".into(),
         Lagged { missed } => format!("({missed} events were missed: this reader is too slow)"),

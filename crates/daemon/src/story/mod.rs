@@ -194,6 +194,10 @@ impl Story {
             Fact::Gone { conn, end } if self.ending.is_none() => {
                 mine(conn).map(|_| format!("Connection {conn} is gone: {}.", words::end(*end)))
             }
+            Fact::Recalled { who, failures, wait } if *who == self.who => Some(format!(
+                "The store remembered {failures} failed attempts, and {} until the next.",
+                crate::out::span(*wait)
+            )),
             Fact::Bound { a, b } if *a == self.who || *b == self.who => {
                 Some("It was proven to be the same peer as another contact.".into())
             }
@@ -204,6 +208,7 @@ impl Story {
             | Fact::Reported { .. }
             | Fact::TurnedAway { .. }
             | Fact::Learned { .. }
+            | Fact::Recalled { .. }
             | Fact::Gone { .. }
             | Fact::Bound { .. } => None,
         }

@@ -24,6 +24,8 @@ pub(super) struct Hub {
     pub tallies: Tallies,
     /// Somebody new can be told about.
     pub news: Notify,
+    /// The machine's network changed.
+    pub moved: Notify,
     preference: Mutex<Preference>,
     tables: Mutex<Tables>,
     book: Mutex<Vec<Known>>,
@@ -75,6 +77,7 @@ impl Hub {
             names,
             tallies: Tallies::default(),
             news: Notify::new(),
+            moved: Notify::new(),
             preference: Mutex::new(preference),
             tables: Mutex::new(Tables { epoch, ..Tables::default() }),
             book: Mutex::default(),

@@ -1,7 +1,9 @@
-//! Where others can reach this node: from the addresses listened on to those worth telling. No packet is sent.
+//! Where others can reach this node: from the addresses listened on, as far as this machine has them now, to those
+//! worth telling. No packet is sent.
 
 use crate::Settings;
 use peerkeep_core::Addr;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What hellos carry: what the settings announce, or else where we listen, with "any address" made concrete. Most
@@ -27,7 +29,7 @@ pub(super) fn announced(settings: &Settings, locals: &[SocketAddr]) -> Vec<Addr>
 /// The addresses that a listener on "any address" has towards the world.
 fn concrete(local: SocketAddr, local_ip: Option<IpAddr>) -> Vec<SocketAddr> {
     if !local.ip().is_unspecified() {
-        return vec![local];
+        return if is_ours(local.ip()) { vec![local] } else { Vec::new() };
     }
     let told = local_ip.filter(|ip| ip.is_ipv4() == local.is_ipv4());
     let found = outward(local.is_ipv4());
@@ -40,6 +42,11 @@ fn concrete(local: SocketAddr, local_ip: Option<IpAddr>) -> Vec<SocketAddr> {
         sockets.push(SocketAddr::new(ip, local.port()));
     }
     sockets
+}
+
+/// Whether this machine has that address now. A listener outlives its address, and serves again when it is back.
+fn is_ours(ip: IpAddr) -> bool {
+    !matches!(UdpSocket::bind((ip, 0)), Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Which address of ours the kernel would use towards the internet. Connecting a UDP socket sends nothing.

@@ -12,8 +12,8 @@ use crate::{
     print_target,
 };
 use peerkeep_core::{
-    Addrs, BanRef, ConnRef, ContactRef, ContactView, FaultKind, Refusal, Source, Step, Ticket, Time, Told,
-    View,
+    Addrs, BanRef, Change, ConnRef, ContactRef, ContactView, End, FaultKind, Refusal, Source, Standing, Step,
+    Ticket, Time, Told, View,
 };
 use peerkeep_net::Observer;
 use std::collections::HashMap;
@@ -26,6 +26,8 @@ pub(super) struct Watcher {
     quiet: Quiet,
     /// Since when conns are up: the core's row of one that ended by itself is gone before its end is told.
     up: HashMap<ConnRef, Time>,
+    /// Those that were asked to end and whose sockets are not closed yet.
+    ending: HashMap<ConnRef, PeerId>,
     turns: Turns,
 }
 
@@ -58,7 +60,7 @@ impl Observer for Watcher {
             }
             Told::Connected => self.connected(view, &seen, conn, now),
             Told::Lost(why) => self.lost(view, &seen, conn, why.into(), now),
-            Told::Failed => self.failed(&seen, conn, now),
+            Told::Failed => self.failed(view, &seen, conn, now),
             Told::GaveUp => {
                 self.count_failure(&seen);
                 one_more(&self.hub.tallies.gave_up);
@@ -105,7 +107,7 @@ impl Observer for Watcher {
             return;
         }
         self.turns.look(view, &seen);
-        self.put(&seen);
+        self.put(view, &seen);
     }
 
     fn store_ban(&mut self, view: View<'_>, ban: BanRef) {
@@ -132,6 +134,19 @@ impl Observer for Watcher {
         self.hub.bell.ring(EventKind::Banned { target });
     }
 
+    fn gone(&mut self, conn: ConnRef, end: End, now: Time) {
+        let age = self.up.remove(&conn).map_or(Duration::ZERO, |at| now.since(at));
+        if let Some(peer) = self.ending.remove(&conn) {
+            let reason = CloseReason::Requested;
+            tracing::debug!(%conn, ?end, "its socket is closed");
+            tracing::info!(%peer, %conn, %reason, age = %look::rounded(age), "disconnected");
+        }
+    }
+
+    fn network(&mut self, _change: Change) {
+        self.hub.moved.notify_one();
+    }
+
     fn refused(&mut self, _ticket: Ticket, why: Refusal) {
         one_more(&self.hub.tallies.refused);
         tracing::debug!(why = crate::why::clause(&Reason::from(why)), "an arrival was refused");
@@ -140,7 +155,13 @@ impl Observer for Watcher {
 
 impl Watcher {
     pub fn new(hub: Arc<Hub>) -> Watcher {
-        Watcher { hub, quiet: Quiet::default(), up: HashMap::new(), turns: Turns::default() }
+        Watcher {
+            hub,
+            quiet: Quiet::default(),
+            up: HashMap::new(),
+            ending: HashMap::new(),
+            turns: Turns::default(),
+        }
     }
 
     fn connected(&mut self, view: View<'_>, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
@@ -154,7 +175,7 @@ impl Watcher {
             .map(|known| known.addr)
             .collect();
         self.hub.tell_of(seen.who.key, addrs);
-        self.put(seen);
+        self.put(view, seen);
         let about = view.conn(conn);
         let remote = about.as_ref().map(|conn| conn.remote.socket().to_string());
         let direction = look::direction(about.as_ref());
@@ -192,13 +213,14 @@ impl Watcher {
         if seen.conn.is_none_or(|other| other == conn) {
             self.hub.untell(&seen.who.key);
         }
-        self.put(seen);
-        let age = self.up.remove(&conn).map_or(Duration::ZERO, |at| now.since(at));
+        self.put(view, seen);
+        let age = self.up.get(&conn).map_or(Duration::ZERO, |at| now.since(*at));
         let error = look::loss(view.conn(conn).as_ref(), seen, reason).map(look::error);
         let error_text = error.as_ref().map(|error| error.text.as_str());
         let age_text = look::rounded(age);
         if reason == CloseReason::Requested {
-            tracing::info!(%peer, %conn, %reason, age = %age_text, "disconnected");
+            // Said when it is true of the socket too, see `gone`.
+            self.ending.insert(conn, peer);
         } else {
             tracing::info!(%peer, %conn, %reason, age = %age_text, error = error_text, "connection lost");
         }
@@ -215,9 +237,11 @@ impl Watcher {
             None => tracing::debug!(%peer, %address, attempt, why, "connecting"),
         }
         self.turns.dialled(seen.who, address, attempt);
+        self.put(view, seen);
     }
 
-    fn failed(&mut self, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
+    fn failed(&mut self, view: View<'_>, seen: &ContactView, conn: ConnRef, now: Time) -> EventKind {
+        self.put(view, seen);
         self.count_failure(seen);
         let peer = PeerId(seen.who.key);
         let error = look::error_text(seen).unwrap_or_default();
@@ -271,13 +295,17 @@ impl Watcher {
         if let Err(error) = self.hub.names.set(heir.who, names) {
             tracing::warn!(%error, "the host names of a peer were not kept");
         }
-        self.put(&heir);
+        self.put(view, &heir);
     }
 
-    fn put(&self, seen: &ContactView) {
+    fn put(&self, view: View<'_>, seen: &ContactView) {
+        if seen.forgotten {
+            return;
+        }
         self.hub.note_wanted(seen.who, seen.wanted);
         let Some(store) = &self.hub.store else { return };
         let extra = self.hub.extra(&seen.who);
+        let (failures, wait) = backoff(view, seen);
         store.put_peer(StoredPeer {
             who: seen.who,
             addresses: seen.addrs.iter().map(|known| (known.addr, known.source.into())).collect(),
@@ -288,6 +316,8 @@ impl Watcher {
             seen_at: extra.seen_at,
             updated_at: Timestamp::now(),
             last_error: seen.last_fault.map(look::error),
+            failures,
+            wait,
         });
     }
 
@@ -304,6 +334,18 @@ impl Watcher {
         if let (true, Some(store)) = (worth, &self.hub.store) {
             store.put_event(StoredEvent { who: seen.who, at: Timestamp::now(), event: event.clone() });
         }
+    }
+}
+
+/// What the next start has to know of failures (fault K9). An attempt under way counts as failed, so that a node that
+/// is killed in the middle of it does not begin it anew.
+fn backoff(view: View<'_>, seen: &ContactView) -> (u16, Duration) {
+    let wait = seen.backoff_until.since(view.now());
+    match seen.standing {
+        Standing::Connected => (0, Duration::ZERO),
+        Standing::Dialing => (seen.failures.saturating_add(1), view.backoff_after(seen)),
+        // Also without a failure somebody may have asked us to stay away.
+        _ => (seen.failures.max(u16::from(!wait.is_zero())), wait),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     Ailment, CommandError, DataDir, EventKind, PeerAddress, PeerId, Place, Reason, Settings, SettingsError,
     Timestamp,
 };
-use peerkeep_core::{Answer as CoreAnswer, Command};
+use peerkeep_core::{Addr, Answer as CoreAnswer, Command};
 use peerkeep_mesh::{Handle, MeshConfig, MeshStack, Registry};
 use peerkeep_net::{Directory, Owner, OwnerError, Running, Shards, Stopped};
 use std::net::SocketAddr;
@@ -166,6 +166,14 @@ impl Shared {
         Ok(later)
     }
 
+    /// What hellos from now on say about where we are.
+    fn refresh_addresses(&self) -> Vec<Addr> {
+        let taken = self.taken();
+        let addrs = local::announced(&taken.settings, &self.locals);
+        taken.mesh.listen.set(addrs.clone());
+        addrs
+    }
+
     /// Peers that the settings want, want no longer, or no longer allow.
     async fn apply_wishes(&self, old: &Settings, new: &Settings) {
         let (was, is) = (&old.peers.wanted, &new.peers.wanted);
@@ -295,6 +303,7 @@ pub(super) fn supervise(
     let (owner, hub, directory) = (shared.owner.clone(), shared.hub.clone(), shared.directory.clone());
     tokio::spawn(spread_news(hub.clone(), directory, shared.stopped.clone()));
     tokio::spawn(tell_health(hub.clone(), shared.stopped.clone()));
+    tokio::spawn(follow_network(Arc::downgrade(shared), hub.clone(), shared.stopped.clone()));
     tokio::spawn(async move {
         let ended = running.stopped();
         tokio::pin!(ended);
@@ -349,6 +358,22 @@ async fn tell_health(hub: Arc<Hub>, mut stopped: watch::Receiver<bool>) {
             Some(ailment) => hub.bell.ring(EventKind::Ailing { ailment }),
             None => hub.bell.ring(EventKind::Recovered { part: "store".to_owned() }),
         }
+    }
+}
+
+/// Keeps what we tell others of our addresses in line with those the machine has (fault L6).
+async fn follow_network(shared: Weak<Shared>, hub: Arc<Hub>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = hub.moved.notified() => {}
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        let addrs = shared.refresh_addresses();
+        let addresses: Vec<String> =
+            addrs.iter().map(|addr| PeerAddress::at(Some(shared.id), *addr).to_string()).collect();
+        tracing::info!(addresses = addresses.join(", "), "reachable at");
+        hub.bell.ring(EventKind::NetworkChanged { addresses });
     }
 }
 

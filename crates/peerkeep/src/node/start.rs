@@ -321,6 +321,9 @@ fn restore_peer(peer: &StoredPeer, hub: &Hub, names: &Names, actions: &mut Vec<A
             whom::add_name(who, name, *port, names);
         }
     }
+    if let Some((failures, wait)) = peer.backoff_left(Timestamp::now()) {
+        actions.push(Action::Saw(Fact::Recalled { who, failures, wait }));
+    }
     let addrs: Addrs = peer.addresses.iter().map(|(addr, _)| *addr).take(peerkeep_core::MAX_ADDRS).collect();
     actions.push(Action::Saw(Fact::Learned { who, addrs, source: Source::Stored }));
     if peer.wanted {

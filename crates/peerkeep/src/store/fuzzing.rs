@@ -11,7 +11,9 @@ use std::path::Path;
 /// back the same.
 pub fn peer(texts: [&str; 4], flags: [i64; 3], seen_at: i64, updated_at: i64) {
     let [who, addresses, names, last_error] = texts.map(str::to_owned);
-    let columns = PeerColumns { who, addresses, names, flags, seen_at, updated_at, last_error };
+    let (failures, wait_ms) = (seen_at & 0xffff, updated_at & 0xffff_ffff);
+    let columns =
+        PeerColumns { who, addresses, names, flags, seen_at, updated_at, last_error, failures, wait_ms };
     let Some(peer) = columns.parse() else { return };
     assert!(peer.addresses.len() <= MAX_ADDRS && peer.names.len() <= MAX_ADDRS);
     assert!(peer.addresses.iter().all(|(addr, _)| addr.check().is_ok()), "only what can be dialled");
@@ -68,6 +70,8 @@ pub async fn fill(folder: &Path) -> Result<(), StoreError> {
             seen_at: Timestamp(u64::from(n)),
             updated_at: Timestamp(9),
             last_error: None,
+            failures: u16::from(n % 3),
+            wait: std::time::Duration::from_secs(u64::from(n % 3)),
         });
         store.put_event(StoredEvent {
             who,

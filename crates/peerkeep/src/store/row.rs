@@ -32,6 +32,22 @@ pub struct StoredPeer {
     pub updated_at: Timestamp,
     /// What failed last.
     pub last_error: Option<ErrorStatus>,
+    /// Failed attempts in a row, one under way included.
+    pub failures: u16,
+    /// How long after `updated_at` it is not dialled by itself.
+    pub wait: Duration,
+}
+
+/// Failures are forgotten when the wait has been over for this long.
+const FORGET_FAILURES: Duration = Duration::from_secs(3_600);
+
+impl StoredPeer {
+    /// The failures and what is left of the wait, if they still count: at most the whole wait, whatever the clock says.
+    pub fn backoff_left(&self, now: Timestamp) -> Option<(u16, Duration)> {
+        let until = self.updated_at.after(self.wait);
+        let counts = self.failures > 0 && now.since(until) < FORGET_FAILURES;
+        counts.then(|| (self.failures, until.since(now).min(self.wait)))
+    }
 }
 
 /// A remembered ban. It carries both an end and a length, so that no wrong clock makes it eternal (faults I6, I7).
@@ -107,6 +123,8 @@ pub(super) struct PeerColumns {
     pub seen_at: i64,
     pub updated_at: i64,
     pub last_error: String,
+    pub failures: i64,
+    pub wait_ms: i64,
 }
 
 impl PeerColumns {
@@ -127,19 +145,29 @@ impl PeerColumns {
                 .as_ref()
                 .map(|error| json(serde_json::to_string(error)))
                 .unwrap_or_default(),
+            failures: peer.failures.into(),
+            wait_ms: i64::try_from(peer.wait.as_millis()).unwrap_or(i64::MAX),
         }
     }
 
     fn checksum(&self) -> i64 {
-        checksum(&[
+        let flags = self.flags.map(i64::to_le_bytes).concat();
+        let (seen_at, updated_at) = (self.seen_at.to_le_bytes(), self.updated_at.to_le_bytes());
+        let backoff = [self.failures, self.wait_ms].map(i64::to_le_bytes).concat();
+        let mut parts: Vec<&[u8]> = vec![
             self.who.as_bytes(),
             self.addresses.as_bytes(),
             self.names.as_bytes(),
-            &self.flags.map(i64::to_le_bytes).concat(),
-            &self.seen_at.to_le_bytes(),
-            &self.updated_at.to_le_bytes(),
+            &flags,
+            &seen_at,
+            &updated_at,
             self.last_error.as_bytes(),
-        ])
+        ];
+        // Rows from before there were such columns have no such part, and zeros in them.
+        if (self.failures, self.wait_ms) != (0, 0) {
+            parts.push(&backoff);
+        }
+        checksum(&parts)
     }
 
     fn read(row: &SqliteRow) -> Result<(PeerColumns, i64), sqlx::Error> {
@@ -151,6 +179,9 @@ impl PeerColumns {
             seen_at: row.try_get("seen_at")?,
             updated_at: row.try_get("updated_at")?,
             last_error: row.try_get("last_error")?,
+            // A damaged file is also read in its old form.
+            failures: row.try_get("failures").unwrap_or(0),
+            wait_ms: row.try_get("wait_ms").unwrap_or(0),
         };
         Ok((columns, row.try_get("checksum")?))
     }
@@ -177,6 +208,8 @@ impl PeerColumns {
             seen_at: time(self.seen_at),
             updated_at: time(self.updated_at),
             last_error,
+            failures: u16::try_from(self.failures).ok()?,
+            wait: Duration::from_millis(u64::try_from(self.wait_ms).ok()?),
         })
     }
 }
@@ -191,7 +224,7 @@ pub(super) async fn put_peer(conn: &mut SqliteConnection, peer: &StoredPeer) -> 
     let sum = columns.checksum();
     sqlx::query(
         "INSERT OR REPLACE INTO peers (who, addresses, names, wanted, held, first_use, seen_at, updated_at, \
-         last_error, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         last_error, failures, wait_ms, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(columns.who)
     .bind(columns.addresses)
@@ -202,6 +235,8 @@ pub(super) async fn put_peer(conn: &mut SqliteConnection, peer: &StoredPeer) -> 
     .bind(columns.seen_at)
     .bind(columns.updated_at)
     .bind(columns.last_error)
+    .bind(columns.failures)
+    .bind(columns.wait_ms)
     .bind(sum)
     .execute(conn)
     .await?;
@@ -310,5 +345,34 @@ mod tests {
         assert_eq!(left(0), ms(60_000), "the clock jumped back: at most the whole length again");
         assert_eq!(ban(5, None).remaining(Timestamp(u64::MAX)), Some(None), "until lifted");
         assert!(ban(u64::MAX, Some(u64::MAX)).remaining(Timestamp(0)).is_some(), "no overflow");
+    }
+
+    #[test]
+    fn fault_k9_a_remembered_wait_never_grows_and_failures_are_forgotten_whatever_the_clock_says() {
+        let secs = Duration::from_secs;
+        let peer = StoredPeer {
+            who: parse_who("mesh 12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN").expect("a peer"),
+            addresses: Vec::new(),
+            names: Vec::new(),
+            wanted: true,
+            held: false,
+            first_use: false,
+            seen_at: Timestamp(0),
+            updated_at: Timestamp(1_000_000),
+            last_error: None,
+            failures: 3,
+            wait: secs(60),
+        };
+        let left = |now| peer.backoff_left(Timestamp(now));
+        assert_eq!(left(1_000_000), Some((3, secs(60))));
+        assert_eq!(left(1_040_000), Some((3, secs(20))));
+        assert_eq!(left(1_061_000), Some((3, Duration::ZERO)), "due, and not forgotten");
+        assert_eq!(left(0), Some((3, secs(60))), "the clock jumped back: at most the whole wait again");
+        assert_eq!(left(1_060_000 + 3_600_000), None, "long over");
+        assert_eq!(left(u64::MAX), None, "the clock jumped ahead");
+        let nothing = StoredPeer { failures: 0, ..peer.clone() };
+        assert_eq!(nothing.backoff_left(Timestamp(1_000_000)), None);
+        let silly = StoredPeer { updated_at: Timestamp(u64::MAX), wait: Duration::MAX, ..peer };
+        assert!(silly.backoff_left(Timestamp(0)).is_some(), "no overflow: the core bounds it");
     }
 }

@@ -32,6 +32,8 @@ fn peer(number: u32) -> StoredPeer {
             detail: 111,
             text: "refused".to_owned(),
         }),
+        failures: u16::from(number.is_multiple_of(3)) * 4,
+        wait: Duration::from_secs(u64::from(number % 3)),
     }
 }
 
