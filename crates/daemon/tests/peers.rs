@@ -292,6 +292,10 @@ fn s3_70_a_reload_switches_who_dials_without_a_restart() {
 /// S3.70: the liveness of a running node, switched there and back: a peer that stands still is noticed only by pings.
 #[test]
 fn s3_70_a_reload_switches_how_death_is_noticed_without_a_restart() {
+    if std::env::var_os(common::PROFILE).is_some() {
+        // It switches the profile itself.
+        return;
+    }
     let (one, two) = (Home::new(68), Home::new(69));
     let first = one.start(&[]);
     let settings = |mode: &str| {
@@ -320,4 +324,14 @@ fn s3_70_a_reload_switches_how_death_is_noticed_without_a_restart() {
     first.signal(Signal::CONT);
     second.stop();
     first.stop();
+}
+
+/// S3.54: the tests of this file once more, with keepalive only and the short handshake.
+#[test]
+fn s3_54_daemons_do_the_same_with_keepalive_only_and_the_short_handshake() {
+    if std::env::var_os(common::PROFILE).is_none() {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
+        let status = command.env(common::PROFILE, "keepalive-only").status().expect("ourselves can run");
+        assert!(status.success(), "with keepalive only: {status}");
+    }
 }

@@ -455,3 +455,8 @@ async fn fault_i9_a_node_does_not_start_with_a_damaged_identity() {
     assert!(error.contains("does not hold an identity") && error.contains("restore it"), "{error}");
     assert_eq!(std::fs::read(&key).expect("is still there"), b"");
 }
+
+#[test]
+fn s3_54_nodes_do_the_same_with_keepalive_only_and_the_short_handshake() {
+    once_more_with_keepalive_only("");
+}

@@ -272,3 +272,8 @@ async fn fault_k4_a_store_of_another_identity_is_used_and_never_leads_to_ourselv
     moved.shutdown().await;
     c.shutdown().await;
 }
+
+#[test]
+fn s3_54_queries_are_the_same_with_keepalive_only_and_the_short_handshake() {
+    once_more_with_keepalive_only("");
+}

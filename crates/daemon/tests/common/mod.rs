@@ -19,11 +19,15 @@ pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_peerkeep"))
 }
 
+/// Set while the tests of a file run under document 003's profile: no pings, only TCP notices a dead peer. All daemons
+/// take it as the setting that it names.
+pub const PROFILE: &str = "PEERKEEP_LIVENESS_MODE";
+
 /// A command without the environment of whoever runs the tests.
 pub fn command() -> Command {
     let mut command = Command::new(program());
     for (name, _) in std::env::vars() {
-        if name.starts_with("PEERKEEP_") || name == "RUST_LOG" {
+        if name.starts_with("PEERKEEP_") && name != PROFILE || name == "RUST_LOG" {
             command.env_remove(name);
         }
     }

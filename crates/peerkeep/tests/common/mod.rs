@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use peerkeep::{
-    Event, EventKind, EventStream, Identity, Node, PeerAddress, PeerId, PeerStatus, Settings, Standing,
+    Event, EventKind, EventStream, Identity, LivenessMode, Node, PeerAddress, PeerId, PeerStatus, Settings,
+    Standing,
 };
 use std::future::Future;
 use std::path::Path;
@@ -22,7 +23,22 @@ pub fn settings(host: u8) -> Settings {
     settings.backoff.fast_interval = Duration::from_millis(100);
     settings.preference.wait = Duration::from_millis(200);
     settings.node.threads = 1;
+    if std::env::var_os(PROFILE).is_some() {
+        settings.liveness.mode = LivenessMode::KeepaliveOnly;
+    }
     settings
+}
+
+/// Set while the tests of a file run under document 003's profile: no pings, only TCP notices a dead peer.
+const PROFILE: &str = "PEERKEEP_LIVENESS_MODE";
+
+/// Runs the tests of this file whose names contain `filter` once more, under the other profile (S3.54).
+pub fn once_more_with_keepalive_only(filter: &str) {
+    if std::env::var_os(PROFILE).is_none() {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
+        let status = command.arg(filter).env(PROFILE, "keepalive-only").status().expect("ourselves can run");
+        assert!(status.success(), "with keepalive only: {status}");
+    }
 }
 
 /// A node without a data folder whose identity is made from `number`.
