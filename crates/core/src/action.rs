@@ -153,6 +153,14 @@ pub struct Report {
     pub channels: u16,
     /// Smoothed round trip in microseconds; 0 when unknown.
     pub rtt_us: u32,
+    /// When bytes last left.
+    pub sent_at: crate::Time,
+    /// Rate in kbit/s at which bytes last left while the link could not take more; 0 when that never was.
+    pub rate_kbps: u32,
+    /// Questions that wanted an answer, counting up and around (channels asked for; not the core's own probes).
+    pub asked: u16,
+    /// Of those, the ones that got none in time.
+    pub failed: u16,
 }
 
 /// How bytes travel.

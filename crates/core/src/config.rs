@@ -231,6 +231,13 @@ pub struct Rules {
     pub idle: Option<Duration>,
     /// Keep this many connections by dialling known contacts. Default 8.
     pub target: u16,
+    /// How often a connection's health is looked at; four times as often while it is fair or worse. Default 30 s.
+    pub health: Duration,
+    /// A connection that replaced a degraded one is not replaced itself before this; doubles each time it helped
+    /// nothing, up to 64 times. Default 10 min.
+    pub cool_down: Duration,
+    /// How long a replaced connection may go on for the channels that are open on it. Default 60 s.
+    pub drain: Duration,
     /// How long an outgoing attempt may take to tell a courtesy conn why it is refused. Default 2 s.
     pub courtesy: Duration,
 }
@@ -252,6 +259,9 @@ impl Default for Rules {
             goodbye: Duration::from_secs(2),
             idle: None,
             target: 8,
+            health: Duration::from_secs(30),
+            cool_down: Duration::from_secs(600),
+            drain: Duration::from_secs(60),
             courtesy: Duration::from_secs(2),
         }
     }
@@ -268,6 +278,9 @@ impl Rules {
         sensible(self.hold, "hold")?;
         sensible(self.goodbye, "goodbye")?;
         sensible(self.courtesy, "courtesy")?;
+        sensible(self.health, "health")?;
+        sensible(self.cool_down, "cool down")?;
+        sensible(self.drain, "drain")?;
         if let Some(idle) = self.idle {
             sensible(idle, "idle")?;
         }

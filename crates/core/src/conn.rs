@@ -1,6 +1,7 @@
 //! A conn: one attempt or session, as one row. Its stage says how far it is; one function sets it, `Core::set_stage`.
 
 use crate::Addrs;
+use crate::health::Health;
 use crate::slab::NONE;
 use crate::{
     Addr, AddrKind, Close, ConnRef, ContactRef, Fault, Greeting, Limit, PeerKey, Report, StackId, Subnet,
@@ -85,6 +86,7 @@ pub(crate) struct Conn {
     pub began: Time,
     pub up_at: Time,
     pub report: Report,
+    pub health: Health,
     pub probes: u8,
     pub probe_at: Time,
     /// The reason of our own `Close`.
@@ -116,6 +118,7 @@ impl Conn {
             began: now,
             up_at: Time::ZERO,
             report: Report::default(),
+            health: Health::default(),
             probes: 0,
             probe_at: Time::ZERO,
             why: None,
@@ -214,6 +217,8 @@ pub struct ConnView {
     pub up_at: Option<Time>,
     /// The link's numbers.
     pub report: Report,
+    /// How good it is.
+    pub health: crate::HealthView,
     /// Why we ended it, when we did.
     pub why: Option<Close>,
     /// What failed last.

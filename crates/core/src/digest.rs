@@ -84,6 +84,9 @@ fn of_told(told: Told) -> u64 {
         Told::Unbanned => 10,
         Told::Routed => 11,
         Told::CloneSuspected => 12,
+        Told::Degraded(grade) => 13 | (grade as u64) << 8,
+        Told::Restored => 14,
+        Told::Replacing => 15,
     }
 }
 

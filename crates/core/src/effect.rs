@@ -125,6 +125,12 @@ pub enum Told {
     Routed,
     /// Two machines use one identity (fault I1).
     CloneSuspected,
+    /// The connection is worse than it should be.
+    Degraded(crate::Grade),
+    /// It is good again.
+    Restored,
+    /// A degraded connection is being replaced: another one is on its way while it goes on.
+    Replacing,
 }
 
 /// The answer to a command, in its own step.

@@ -53,7 +53,7 @@ impl Core {
             let due = conn.report.used_at + idle;
             at = at.min(if due > self.now { due } else { self.now + idle.max(rules.goodbye) });
         }
-        self.wheel.arm(Owner::Conn(row), at);
+        self.wheel.arm(Owner::Conn(row), at.min(self.conns.row(row).health.due));
     }
 
     fn check_liveness(&mut self, row: u32, out: &mut Effects) {
@@ -61,12 +61,16 @@ impl Core {
         let (contact, now) = (conn.contact, self.now);
         let rules = self.cfg.rules[conn.stack.index()];
         if let Liveness::Probe { silence, deadline, misses } = rules.liveness {
-            if conn.report.received_at >= conn.probe_at {
+            if conn.probes > 0 && conn.report.received_at >= conn.probe_at {
                 conn.probes = 0;
+                conn.health.note(true);
             }
             let due =
                 if conn.probes > 0 { conn.probe_at + deadline } else { conn.report.received_at + silence };
             if due <= now {
+                if conn.probes > 0 {
+                    conn.health.note(false);
+                }
                 if conn.probes >= misses {
                     self.close(row, Close::Dead, out);
                     self.settle(contact, out);
@@ -88,7 +92,10 @@ impl Core {
                 self.emit(out, Effect::Close { conn, why: Close::Idle, unless_used_since });
             }
         }
-        self.arm_liveness(row);
+        self.check_health(row, out);
+        if self.conns.row(row).stage == Stage::Up {
+            self.arm_liveness(row);
+        }
     }
 
     pub(crate) fn handle_report(&mut self, row: u32, report: Report) {
@@ -100,7 +107,15 @@ impl Core {
             // The idle close, if there was one, is declined.
             conn.why = None;
         }
-        conn.report = Report { received_at, used_at, ..report };
+        let sent_at = report.sent_at.min(now).max(conn.report.sent_at);
+        let before = core::mem::replace(&mut conn.report, Report { received_at, used_at, sent_at, ..report });
+        conn.health.absorb(&report, &before, now);
+        let begins = conn.stage == Stage::Up && conn.health.due == Time::NEVER;
+        if begins && conn.health.scores(&report, now).mean().is_some() {
+            // Traffic only stores, but for the first sample: from here on health is looked at.
+            conn.health.due = now + self.cfg.rules[conn.stack.index()].health;
+            self.arm_liveness(row);
+        }
     }
 
     // ---- misbehaviour
@@ -108,6 +123,7 @@ impl Core {
     pub(crate) fn handle_violated(&mut self, row: u32, what: Violation, out: &mut Effects) {
         if self.conns.row(row).stage == Stage::Closing {
             self.stats.late_facts += 1;
+            self.close(row, Close::Violation, out);
             return;
         }
         let contact = self.conns.row(row).contact;
@@ -185,7 +201,7 @@ impl Core {
     fn examine(&mut self, row: u32, out: &mut Effects) {
         let conn = self.conns.row(row);
         let (contact, stage) = (conn.contact, conn.stage);
-        if stage == Stage::Closing {
+        if stage == Stage::Closing && !self.draining && !self.is_swept_out(conn) {
             return;
         }
         let why = match () {

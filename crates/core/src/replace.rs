@@ -24,12 +24,13 @@ impl Core {
     /// The successor is up: what it replaces is closed, on the acceptor's side alone where both sides know the mark.
     pub(crate) fn close_replaced(&mut self, row: u32, contact: u32, outbound: bool, out: &mut Effects) {
         let stack = self.conns.row(row).stack;
-        if outbound && self.cfg.rules(stack).duplicates == Duplicates::Numbers {
-            return;
-        }
+        let leaves_it = outbound && self.cfg.rules(stack).duplicates == Duplicates::Numbers;
         for other in self.conns_of(contact) {
             if other != row && self.conns.row(other).may_be_replaced() {
-                self.close(other, Close::Replaced, out);
+                self.pass_on_health(other, row);
+                if !leaves_it {
+                    self.close(other, Close::Replaced, out);
+                }
             }
         }
     }

@@ -482,6 +482,7 @@ impl Core {
     pub(crate) fn close(&mut self, row: u32, why: Close, out: &mut Effects) {
         let conn = self.conns.row_mut(row);
         if conn.stage == Stage::Closing {
+            self.hurry(row, why, out);
             return;
         }
         let (contact, was_told) = (conn.contact, conn.stage == Stage::Up);
@@ -492,6 +493,21 @@ impl Core {
         self.emit(out, Effect::Close { conn, why, unless_used_since: Time::NEVER });
         if was_told && contact != NONE {
             self.lose(row, Some(why), End::Asked, out);
+        }
+    }
+
+    /// A replaced connection goes on for the channels that are open on it. A ban, a violation, a shutdown or somebody
+    /// who asks does not wait for them.
+    fn hurry(&mut self, row: u32, why: Close, out: &mut Effects) {
+        let conn = self.conns.row_mut(row);
+        let better = matches!(
+            why,
+            Close::Requested | Close::Banned | Close::Violation | Close::Resources | Close::Shutdown
+        );
+        if conn.why == Some(Close::Replaced) && conn.was_up && better {
+            conn.why = Some(why);
+            let conn = self.conn_ref(row);
+            self.emit(out, Effect::Close { conn, why, unless_used_since: Time::NEVER });
         }
     }
 }

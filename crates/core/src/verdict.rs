@@ -22,19 +22,17 @@ pub(crate) enum Return {
 pub(crate) const fn after_loss(ours: Option<Close>, end: End) -> Return {
     match (ours, end) {
         (Some(why), _) => match why {
-            Close::Dead | Close::Timeout | Close::Replaced | Close::Duplicate => Return::Fast,
+            Close::Dead | Close::Replaced | Close::Duplicate => Return::Fast,
             Close::Requested | Close::Idle | Close::Banned | Close::Shutdown | Close::Cancelled => {
                 Return::Stay
             }
             Close::Violation => Return::Slow,
-            Close::Resources => Return::Backoff,
+            Close::Resources | Close::Timeout => Return::Backoff,
         },
         (None, End::Goodbye(why)) => match why {
-            Close::Shutdown | Close::Dead | Close::Timeout | Close::Replaced | Close::Duplicate => {
-                Return::Fast
-            }
+            Close::Shutdown | Close::Dead | Close::Replaced | Close::Duplicate => Return::Fast,
             Close::Requested | Close::Cancelled => Return::CoolDown,
-            Close::Resources => Return::Backoff,
+            Close::Resources | Close::Timeout => Return::Backoff,
             Close::Idle => Return::Stay,
             Close::Banned | Close::Violation => Return::Slow,
         },

@@ -297,6 +297,7 @@ impl<'a> View<'a> {
             began: conn.began,
             up_at: conn.was_up.then_some(conn.up_at),
             report: conn.report,
+            health: conn.health.view(&conn.report, self.0.now),
             why: conn.why,
             fault: conn.fault,
         }

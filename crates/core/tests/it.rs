@@ -11,6 +11,7 @@ mod counters;
 mod dialling;
 mod formats;
 mod generations;
+mod health;
 mod hostile;
 mod keeping;
 mod lifecycle;

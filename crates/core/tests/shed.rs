@@ -40,7 +40,7 @@ fn limit(rig: &mut Rig, change: impl FnOnce(&mut Limits)) {
 }
 
 fn in_use(rig: &mut Rig, conn: ConnRef) {
-    let report = Report { received_at: rig.now, used_at: rig.now, channels: 1, rtt_us: 0 };
+    let report = Report { received_at: rig.now, used_at: rig.now, channels: 1, ..Report::default() };
     rig.saw(Fact::Reported { conn, report });
 }
 

@@ -71,6 +71,28 @@ impl Meter {
     /// Bytes were handed to the socket.
     pub fn sent(&self, count: usize) {
         add(&self.0.bytes.sent, count);
+        self.0.sent_at.set(self.0.clock.now());
+        self.0.changed();
+    }
+
+    /// The rate at which bytes left while the link could take no more, in kbit/s.
+    pub fn rate(&self, kbps: u32) {
+        if self.0.rate_kbps.replace(kbps.max(1)) != kbps.max(1) {
+            self.0.changed();
+        }
+    }
+
+    /// A question that wanted an answer got one in time, or did not.
+    pub fn asked(&self, answered: bool) {
+        let slot = &self.0;
+        slot.asked.set(slot.asked.get().wrapping_add(1));
+        slot.failed.set(slot.failed.get().wrapping_add(u16::from(!answered)));
+        slot.changed();
+    }
+
+    /// The byte counters.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0.bytes
     }
 
     /// An application used the link. A ping is no use.
@@ -150,6 +172,10 @@ impl Post {
             used_at: Cell::new(now),
             channels: Cell::new(0),
             rtt_us: Cell::new(0),
+            sent_at: Cell::new(now),
+            rate_kbps: Cell::new(0),
+            asked: Cell::new(0),
+            failed: Cell::new(0),
             dirty: Cell::new(false),
             violated: Cell::new(false),
             gone: Cell::new(false),
@@ -292,6 +318,10 @@ struct Slot {
     used_at: Cell<Time>,
     channels: Cell<u16>,
     rtt_us: Cell<u32>,
+    sent_at: Cell<Time>,
+    rate_kbps: Cell<u32>,
+    asked: Cell<u16>,
+    failed: Cell<u16>,
     dirty: Cell<bool>,
     violated: Cell<bool>,
     gone: Cell<bool>,
@@ -314,6 +344,10 @@ impl Slot {
             used_at: self.used_at.get(),
             channels: self.channels.get(),
             rtt_us: self.rtt_us.get(),
+            sent_at: self.sent_at.get(),
+            rate_kbps: self.rate_kbps.get(),
+            asked: self.asked.get(),
+            failed: self.failed.get(),
         }
     }
 

@@ -13,8 +13,8 @@ use crate::{
     Clock, Driver, JournalOptions, Observer, Order, Owner, Serving, Setup, SetupError, Stopped, Tickets,
 };
 use peerkeep_core::{
-    Action, Answer, Change, Command, CommandId, ConnRef, ContactRef, Core, Effect, Effects, End, Fact, Fault,
-    FaultKind, Refusal, STACKS, StackId, Standing, Step, Time, Told, Who,
+    Action, Answer, Change, Close, Command, CommandId, ConnRef, ContactRef, Core, Effect, Effects, End, Fact,
+    Fault, FaultKind, Refusal, STACKS, StackId, Standing, Step, Time, Told, Who,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -270,7 +270,10 @@ impl Task {
             Effect::Close { conn, why, unless_used_since } => {
                 if !self.resolver.close(conn) {
                     let stack = self.stack_of(conn);
-                    let deadline = now.after(self.core.config().rules(stack).goodbye);
+                    let rules = self.core.config().rules(stack);
+                    // What is open on a replaced connection may come to its end.
+                    let span = if why == Close::Replaced { rules.drain } else { rules.goodbye };
+                    let deadline = now.after(span);
                     self.order(stack, conn, Order::Close { conn, why, unless_used_since, deadline });
                 }
             }

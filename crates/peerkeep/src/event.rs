@@ -1,6 +1,9 @@
 //! What happens, as users are told: typed, numbered, serialised as it is. Nothing in an event comes from a peer unescaped.
 
-use crate::{Ailment, BanTarget, CloseReason, Direction, ErrorStatus, Misbehaviour, PeerId, Timestamp};
+use crate::{
+    Ailment, BanTarget, CloseReason, ConnectionHealth, Direction, ErrorStatus, Misbehaviour, PeerId,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// Something that happened, in the order it happened.
@@ -126,6 +129,29 @@ pub enum EventKind {
         /// Whose.
         peer: PeerId,
     },
+    /// A connection is worse than it should be. It goes on, and is replaced when that can help.
+    Degraded {
+        /// With whom.
+        peer: PeerId,
+        /// Which connection.
+        conn: String,
+        /// How good it is.
+        health: ConnectionHealth,
+    },
+    /// A degraded connection is good again.
+    Restored {
+        /// With whom.
+        peer: PeerId,
+        /// Which connection.
+        conn: String,
+    },
+    /// A degraded connection is being replaced: it goes on until the new one is up, and is then lost as `replaced`.
+    Replacing {
+        /// With whom.
+        peer: PeerId,
+        /// Which connection.
+        conn: String,
+    },
     /// A part of the node works less than fully.
     Ailing {
         /// What is wrong.
@@ -165,6 +191,9 @@ impl EventKind {
             | GaveUp { peer, .. }
             | Violated { peer, .. }
             | Routed { peer }
+            | Degraded { peer, .. }
+            | Restored { peer, .. }
+            | Replacing { peer, .. }
             | CloneSuspected { peer } => Some(peer),
             Banned { .. }
             | Unbanned { .. }

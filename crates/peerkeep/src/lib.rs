@@ -43,6 +43,7 @@ mod event;
 mod hex;
 mod id;
 mod identity;
+mod maintenance;
 mod node;
 mod place;
 mod project;
@@ -63,6 +64,9 @@ pub use error::{Answer, ChannelError, CommandError, Outcome, PlaceError, Sent, S
 pub use event::{Event, EventKind};
 pub use id::PeerId;
 pub use identity::{IDENTITY_FILE, Identity, IdentityError};
+pub use maintenance::{
+    DisconnectReason, ReconnectStrategy, score_bandwidth, score_latency, score_reliability,
+};
 pub use multiaddr::Multiaddr;
 pub use node::{Builder, Channel, EVENT_QUEUE, EventStream, Incoming, Message, Messages, Node};
 pub use peerkeep_core::{PeerKey, Target};
@@ -70,17 +74,17 @@ pub use place::DataDir;
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
 pub use refusal::EstablishError;
 pub use settings::{
-    ApiSettings, BackoffSettings, BanSettings, DialOrder, JournalSettings, LimitSettings, ListenSettings,
+    ApiSettings, BackoffSettings, BanSettings, DialOrder, HealthSettings, JournalSettings, LimitSettings, ListenSettings,
     LivenessMode, LivenessSettings, LogFormat, LogSettings, Mistake, NetworkSettings, NodeSettings, Override,
     PeersSettings, PerMille, PreferenceSettings, Settings, SettingsError, Size, TEMPLATE, TimeoutSettings,
     TwoDials,
 };
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
-    ErrorStatus, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
+    ErrorStatus, HealthStatus, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals, Why,
 };
 #[doc(hidden)]
 pub use store::fuzzing;
 pub use store::{STORE_FILE, StoreError};
 pub use time::Timestamp;
-pub use words::{AddressSource, CloseReason, ErrorKind, LimitName, Misbehaviour, Stack, StepName};
+pub use words::{AddressSource, CloseReason, ConnectionHealth, ErrorKind, LimitName, Misbehaviour, Stack, StepName};

@@ -2,8 +2,8 @@
 //! unchanged). Optional fields are left out of the JSON when unknown. No key material, secret or payload is in any.
 
 use crate::{
-    AddressSource, CloseReason, ConnectionState, ErrorKind, LimitName, LinkStatus, PeerId, SixState, Stack,
-    StepName, ThreeState, Timestamp,
+    AddressSource, CloseReason, ConnectionHealth, ConnectionState, ErrorKind, LimitName, LinkStatus, PeerId,
+    SixState, Stack, StepName, ThreeState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -100,9 +100,12 @@ pub struct ConnStatus {
     /// When it was agreed by both sides.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub connected_at: Option<Timestamp>,
-    /// The other end, as `ip:port`.
+    /// The other end, as `ip:port`. It changes when a peer over QUIC moves.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remote: Option<String>,
+    /// What carries it: `tcp` or `quic`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub transport: Option<String>,
     /// Our end as the peer sees it, as `ip:port`: behind a router that is the router's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub local: Option<String>,
@@ -117,6 +120,44 @@ pub struct ConnStatus {
     /// The same for what applications sent or got; what keeps the connection alive does not count.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_used_ms_ago: Option<u64>,
+    /// How long ago anything was sent on it, in milliseconds. Only while it is up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_sent_ms_ago: Option<u64>,
+    /// How good it is. Only while it is up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub health: Option<HealthStatus>,
+}
+
+/// How good a connection is: the parts, their mean, and what was measured. Parts without samples are left out.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HealthStatus {
+    /// The mean as a word; unknown until there are samples.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub grade: Option<ConnectionHealth>,
+    /// The mean of the parts, 0 to 1,000.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub score: Option<u16>,
+    /// Score of the round trip, 0 to 1,000.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub latency: Option<u16>,
+    /// Score of the share of answers, 0 to 1,000.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reliability: Option<u16>,
+    /// Score of the rate, 0 to 1,000.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bandwidth: Option<u16>,
+    /// Questions answered in time, per mille, smoothed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub success_per_mille: Option<u16>,
+    /// Rate at which bytes left when the link was last busy, in kbit/s.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bandwidth_kbps: Option<u32>,
+    /// Whether it is worse than it should be; entered and left with hysteresis.
+    pub degraded: bool,
+    /// Until a replacement may be tried again, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calm_for_ms: Option<u64>,
 }
 
 /// All about one peer.

@@ -143,6 +143,17 @@ mirror! {
 }
 
 mirror! {
+    /// How good a connection is: document 001's five words, worst first.
+    ConnectionHealth from core::Grade {
+        Critical = "critical",
+        Poor = "poor",
+        Fair = "fair",
+        Good = "good",
+        Excellent = "excellent",
+    }
+}
+
+mirror! {
     /// Where an address came from, least trusted first.
     AddressSource from core::Source {
         Gossip = "another peer said so",

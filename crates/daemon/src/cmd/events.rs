@@ -87,6 +87,13 @@ pub fn sentence(event: &EventKind) -> String {
         Unbanned { target } => format!("{} is no longer banned", out::clean(&target.0)),
         Routed { peer } => format!("{peer} is reached another way"),
         CloneSuspected { peer } => format!("two machines seem to use the identity of {peer}"),
+        Degraded { peer, conn, health } => {
+            format!("the connection to {peer} ({}) is {health}", out::clean(conn))
+        }
+        Restored { peer, conn } => format!("the connection to {peer} ({}) is good again", out::clean(conn)),
+        Replacing { peer, conn } => {
+            format!("the connection to {peer} ({}) is being replaced", out::clean(conn))
+        }
         Ailing { ailment } => format!("{}: {}", out::clean(&ailment.part), out::clean(&ailment.text)),
         Recovered { part } => format!("{} works again", out::clean(part)),
         NetworkChanged { addresses } => format!(

@@ -5,7 +5,7 @@ use crate::cli::Shared;
 use crate::client::segment;
 use crate::exit::Ended;
 use crate::out;
-use peerkeep::{ConnStatus, PeerStatus};
+use peerkeep::{ConnStatus, HealthStatus, PeerStatus};
 
 /// All about one peer.
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,9 @@ fn people(peer: &PeerStatus) -> String {
     }
     if let Some(link) = &peer.link {
         rows.push(("connection", connection(link)));
+        if let Some(known) = &link.health {
+            rows.push(("health", health(known)));
+        }
     }
     let addresses: Vec<String> = peer
         .addresses
@@ -75,5 +78,38 @@ fn connection(link: &ConnStatus) -> String {
         text.push_str(&format!("\nround trip {}", rtt(ms)));
     }
     text.push_str(&format!("\n{} channels open", link.channels));
+    for (what, ms) in [("received", link.last_received_ms_ago), ("sent", link.last_sent_ms_ago)] {
+        if let Some(ms) = ms {
+            text.push_str(&format!("\nlast {what} {} ago", out::span_ms(ms)));
+        }
+    }
+    text
+}
+
+/// The grade, and each part with its score out of a thousand.
+fn health(health: &HealthStatus) -> String {
+    let mut text = health.grade.map_or_else(|| "not known yet".to_owned(), |grade| grade.to_string());
+    if health.degraded {
+        text.push_str(", degraded");
+    }
+    if let Some(score) = health.score {
+        text.push_str(&format!(" ({score} of 1000)"));
+    }
+    let success = health.success_per_mille.map(|share| format!(", {}.{} % answered", share / 10, share % 10));
+    let rate = health.bandwidth_kbps.map(|kbps| format!(", {kbps} kbit/s"));
+    let parts = [
+        ("latency", health.latency, None),
+        ("reliability", health.reliability, success),
+        ("bandwidth", health.bandwidth, rate),
+    ];
+    for (name, score, more) in parts {
+        match score {
+            Some(score) => text.push_str(&format!("\n{name} {score}{}", more.unwrap_or_default())),
+            None => text.push_str(&format!("\n{name} not measured yet")),
+        }
+    }
+    if let Some(ms) = health.calm_for_ms {
+        text.push_str(&format!("\nnot replaced for another {}", out::span_ms(ms)));
+    }
     text
 }

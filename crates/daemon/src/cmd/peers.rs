@@ -38,8 +38,17 @@ fn people(peers: &[PeerStatus], full: bool) -> String {
     if peers.is_empty() {
         return "No peers. `peerkeep connect ADDR` or `peerkeep want ADDR` adds one.".into();
     }
-    let mut table =
-        out::table(&["PEER", "STATE", "SINCE", "DIALLED BY", "WHERE", "RTT", "NEXT TRY", "LAST ERROR"]);
+    let mut table = out::table(&[
+        "PEER",
+        "STATE",
+        "SINCE",
+        "DIALLED BY",
+        "WHERE",
+        "RTT",
+        "HEALTH",
+        "NEXT TRY",
+        "LAST ERROR",
+    ]);
     for peer in peers {
         let link = peer.link.as_ref();
         table.add_row(vec![
@@ -49,6 +58,10 @@ fn people(peers: &[PeerStatus], full: bool) -> String {
             link.map_or("", |link| direction(link.direction)).into(),
             place(peer),
             link.and_then(|link| link.rtt_ms).map_or_else(String::new, rtt),
+            peer.link.as_ref().and_then(|link| link.health).map_or_else(String::new, |health| {
+                let grade = health.grade.map_or("", peerkeep::ConnectionHealth::text);
+                if health.degraded { format!("{grade}, degraded") } else { grade.into() }
+            }),
             peer.next_retry_in_ms.map_or_else(String::new, |ms| format!("in {}", out::span_ms(ms))),
             peer.last_error.as_ref().map_or_else(String::new, |error| error.kind.to_string()),
         ]);

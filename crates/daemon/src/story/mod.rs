@@ -309,6 +309,11 @@ impl Story {
                 Some(identified) => format!("It turned out to be {}.", PeerId(identified.who.key)),
                 None => "It turned out to be somebody else.".into(),
             },
+            Told::Degraded(grade) => {
+                format!("The connection ({conn}) is {}.", peerkeep::ConnectionHealth::from(grade))
+            }
+            Told::Restored => format!("The connection ({conn}) is good again."),
+            Told::Replacing => format!("The connection ({conn}) is being replaced while it goes on."),
             Told::CloneSuspected => "Two machines seem to use its identity.".into(),
             // The fact that led to these has said it.
             Told::Violated(_) | Told::Routed => return None,

@@ -5,8 +5,8 @@ use super::hub::Extra;
 use crate::why::{clause, remedy};
 use crate::{
     AddressStatus, BanReason, BanStatus, BanTarget, ConnStatus, ConnectionState, Direction, ErrorStatus,
-    Facets, FourState, PeerAddress, PeerId, PeerStatus, Reason, Stage, Standing, States, Timestamp, Why,
-    multiaddr_of, print_target,
+    Facets, FourState, HealthStatus, PeerAddress, PeerId, PeerStatus, Reason, Stage, Standing, States,
+    Timestamp, Why, multiaddr_of, print_target,
 };
 use multiaddr::Multiaddr;
 use peerkeep_core as core;
@@ -157,12 +157,47 @@ fn link(conn: &ConnView, local: Option<core::Addr>, at: Moment) -> ConnStatus {
         began_at: at.wall_of(conn.began),
         connected_at: conn.up_at.map(|up| at.wall_of(up)),
         remote: Some(conn.remote.socket().to_string()),
+        transport: Some(transport(&conn.remote).to_owned()),
         local: local.map(|local| local.socket().to_string()),
         rtt_ms: rtt_ms(conn),
         channels: conn.report.channels.into(),
         last_received_ms_ago: ago(conn.report.received_at),
         last_used_ms_ago: ago(conn.report.used_at),
+        last_sent_ms_ago: ago(conn.report.sent_at),
+        health: up.then(|| health(conn, at)),
     }
+}
+
+fn health(conn: &ConnView, at: Moment) -> HealthStatus {
+    let core::HealthView { scores, success, degraded, calm_until, .. } = conn.health;
+    let calm = calm_until.since(at.now);
+    HealthStatus {
+        grade: scores.grade().map(Into::into),
+        score: scores.mean(),
+        latency: scores.latency,
+        reliability: scores.reliability,
+        bandwidth: scores.bandwidth,
+        success_per_mille: success,
+        bandwidth_kbps: scores.bandwidth.map(|_| conn.report.rate_kbps),
+        degraded,
+        calm_for_ms: (!calm.is_zero()).then(|| millis(calm)),
+    }
+}
+
+/// What a connection's health is made of, as a line of the log.
+pub(super) fn measures(conn: Option<&ConnView>) -> String {
+    let Some(conn) = conn else { return String::new() };
+    let (report, mut parts) = (&conn.report, Vec::new());
+    if report.rtt_us > 0 {
+        parts.push(format!("round trip {} ms", report.rtt_us / 1_000));
+    }
+    if let Some(success) = conn.health.success {
+        parts.push(format!("{} % answered", success / 10));
+    }
+    if conn.health.scores.bandwidth.is_some() {
+        parts.push(format!("{} kbit/s", report.rate_kbps));
+    }
+    parts.join(", ")
 }
 
 fn rtt_ms(conn: &ConnView) -> Option<f64> {
@@ -193,7 +228,7 @@ fn states(seen: &Seen, at: Moment, first: Option<&str>) -> States {
         standing: contact.standing.into(),
         stage: conn.as_ref().map(|conn| conn.stage.into()),
         failed: contact.last_fault.is_some() && contact.failures > 0,
-        degraded: false,
+        degraded: conn.as_ref().is_some_and(|conn| conn.health.degraded),
         closing: conn.as_ref().and_then(|conn| conn.why).map(Into::into),
         rtt_ms: conn.as_ref().and_then(rtt_ms),
     };
@@ -298,7 +333,15 @@ fn summary(seen: &Seen, why: core::Why, reason: &Reason, left: Option<Duration>,
                 core::Direction::Inbound => "they connected from",
                 core::Direction::Outbound => "we connected to",
             };
-            format!("Connected for {}: {who} {}.", rounded(age), conn.remote.socket())
+            let over = if conn.remote.kind == AddrKind::Quic { " over QUIC" } else { "" };
+            let mut text = format!("Connected for {}: {who} {}{over}", rounded(age), conn.remote.socket());
+            if conn.health.degraded {
+                let grade = conn.health.scores.grade().map(crate::ConnectionHealth::from);
+                let word = grade.map_or("unknown", crate::ConnectionHealth::text);
+                text.push_str(&format!("; the connection is degraded ({word}: {})", measures(Some(conn))));
+            }
+            text.push('.');
+            text
         }
         (core::Why::OnItsWay { stage, .. }, _) => {
             let doing = match stage {

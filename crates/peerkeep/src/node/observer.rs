@@ -90,6 +90,20 @@ impl Observer for Watcher {
                 }
                 EventKind::CloneSuspected { peer }
             }
+            Told::Degraded(grade) => {
+                let health = grade.into();
+                let measures = look::measures(view.conn(conn).as_ref());
+                tracing::info!(%peer, %conn, %health, measures, "the connection is degraded");
+                EventKind::Degraded { peer, conn: conn.to_string(), health }
+            }
+            Told::Restored => {
+                tracing::info!(%peer, %conn, "the connection is good again");
+                EventKind::Restored { peer, conn: conn.to_string() }
+            }
+            Told::Replacing => {
+                tracing::info!(%peer, %conn, "connection quality degraded, replacing");
+                EventKind::Replacing { peer, conn: conn.to_string() }
+            }
         };
         self.remember(&seen, &event);
         self.hub.bell.ring(event);
@@ -328,6 +342,9 @@ impl Watcher {
             EventKind::Connected { .. }
                 | EventKind::Lost { .. }
                 | EventKind::GaveUp { .. }
+                | EventKind::Degraded { .. }
+                | EventKind::Restored { .. }
+                | EventKind::Replacing { .. }
                 | EventKind::Violated { .. }
                 | EventKind::CloneSuspected { .. }
         );

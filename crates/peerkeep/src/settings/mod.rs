@@ -43,6 +43,8 @@ pub struct Settings {
     pub backoff: BackoffSettings,
     /// `[preference]`
     pub preference: PreferenceSettings,
+    /// `[health]`
+    pub health: HealthSettings,
     /// `[bans]`
     pub bans: BanSettings,
     /// `[journal]`
@@ -229,6 +231,18 @@ section! {
         /// After a loss, retries come quickly for this long.
         fast_window: Duration = Duration::from_secs(60),
         /// Longest delay within that window.
+section! {
+    /// How good connections are, and what follows.
+    HealthSettings["health"] {
+        /// How often it is looked at.
+        interval: Duration = Duration::from_secs(30),
+        /// Least time between two replacements of one connection.
+        cool_down: Duration = Duration::from_secs(600),
+        /// How long a replaced connection goes on for what is open on it.
+        drain: Duration = Duration::from_secs(60),
+    }
+}
+
         fast_interval: Duration = Duration::from_millis(1_500),
         /// A connection this old makes failures forgotten.
         stable: Duration = Duration::from_secs(30),
@@ -425,3 +439,4 @@ impl Settings {
 
 #[cfg(test)]
 mod tests;
+        self.health.visit(visitor);
