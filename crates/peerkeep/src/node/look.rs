@@ -200,6 +200,14 @@ pub(super) fn measures(conn: Option<&ConnView>) -> String {
     parts.join(", ")
 }
 
+fn transport(remote: &core::Addr) -> &'static str {
+    match remote.kind {
+        core::AddrKind::Tcp => "tcp",
+        core::AddrKind::Quic => "quic",
+        core::AddrKind::Udp => "udp",
+    }
+}
+
 fn rtt_ms(conn: &ConnView) -> Option<f64> {
     (conn.report.rtt_us > 0).then(|| f64::from(conn.report.rtt_us) / 1_000.0)
 }
@@ -333,7 +341,7 @@ fn summary(seen: &Seen, why: core::Why, reason: &Reason, left: Option<Duration>,
                 core::Direction::Inbound => "they connected from",
                 core::Direction::Outbound => "we connected to",
             };
-            let over = if conn.remote.kind == AddrKind::Quic { " over QUIC" } else { "" };
+            let over = if conn.remote.kind == core::AddrKind::Quic { " over QUIC" } else { "" };
             let mut text = format!("Connected for {}: {who} {}{over}", rounded(age), conn.remote.socket());
             if conn.health.degraded {
                 let grade = conn.health.scores.grade().map(crate::ConnectionHealth::from);

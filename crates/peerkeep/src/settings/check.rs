@@ -236,10 +236,10 @@ impl Settings {
             },
             LivenessMode::KeepaliveOnly => Liveness::Transport,
         };
-        rules.backoff = Backoff {
         rules.health = self.health.interval;
         rules.cool_down = self.health.cool_down;
         rules.drain = self.health.drain;
+        rules.backoff = Backoff {
             first: backoff.first,
             growth_per_mille: backoff.growth.0,
             max: backoff.max,
@@ -280,10 +280,10 @@ fn key_of(error: &ConfigError) -> &'static str {
         ConfigError::Rules(_, "hold") => "timeouts.hold",
         ConfigError::Rules(_, "goodbye") => "timeouts.goodbye",
         ConfigError::Rules(_, "idle") => "timeouts.idle",
-        ConfigError::Rules(_, "liveness silence") => "liveness.silence",
         ConfigError::Rules(_, "health") => "health.interval",
         ConfigError::Rules(_, "cool down") => "health.cool_down",
         ConfigError::Rules(_, "drain") => "health.drain",
+        ConfigError::Rules(_, "liveness silence") => "liveness.silence",
         ConfigError::Rules(_, "liveness deadline") => "liveness.deadline",
         ConfigError::Rules(_, "liveness misses") => "liveness.misses",
         ConfigError::Rules(_, "backoff growth") => "backoff.growth",

@@ -39,12 +39,12 @@ pub struct Settings {
     pub timeouts: TimeoutSettings,
     /// `[liveness]`
     pub liveness: LivenessSettings,
+    /// `[health]`
+    pub health: HealthSettings,
     /// `[backoff]`
     pub backoff: BackoffSettings,
     /// `[preference]`
     pub preference: PreferenceSettings,
-    /// `[health]`
-    pub health: HealthSettings,
     /// `[bans]`
     pub bans: BanSettings,
     /// `[journal]`
@@ -216,6 +216,18 @@ section! {
 }
 
 section! {
+    /// How good connections are, and what follows.
+    HealthSettings["health"] {
+        /// How often it is looked at.
+        interval: Duration = Duration::from_secs(30),
+        /// Least time between two replacements of one connection.
+        cool_down: Duration = Duration::from_secs(600),
+        /// How long a replaced connection goes on for what is open on it.
+        drain: Duration = Duration::from_secs(60),
+    }
+}
+
+section! {
     /// When to try again.
     BackoffSettings["backoff"] {
         /// Delay after the first failure.
@@ -231,18 +243,6 @@ section! {
         /// After a loss, retries come quickly for this long.
         fast_window: Duration = Duration::from_secs(60),
         /// Longest delay within that window.
-section! {
-    /// How good connections are, and what follows.
-    HealthSettings["health"] {
-        /// How often it is looked at.
-        interval: Duration = Duration::from_secs(30),
-        /// Least time between two replacements of one connection.
-        cool_down: Duration = Duration::from_secs(600),
-        /// How long a replaced connection goes on for what is open on it.
-        drain: Duration = Duration::from_secs(60),
-    }
-}
-
         fast_interval: Duration = Duration::from_millis(1_500),
         /// A connection this old makes failures forgotten.
         stable: Duration = Duration::from_secs(30),
@@ -428,6 +428,7 @@ impl Settings {
         self.limits.visit(visitor);
         self.timeouts.visit(visitor);
         self.liveness.visit(visitor);
+        self.health.visit(visitor);
         self.backoff.visit(visitor);
         self.preference.visit(visitor);
         self.bans.visit(visitor);
@@ -439,4 +440,3 @@ impl Settings {
 
 #[cfg(test)]
 mod tests;
-        self.health.visit(visitor);
