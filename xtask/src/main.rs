@@ -15,6 +15,7 @@ mod project;
 mod requirements;
 mod run;
 mod setup;
+mod sim;
 mod soak;
 mod test;
 mod tidy;
@@ -60,6 +61,8 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// Run simulated worlds of real cores, each decided by a seed.
+    Sim(sim::Options),
     /// Run the fuzz targets and look for inputs that break a promise.
     Fuzz(fuzz::Options),
 }
@@ -80,6 +83,7 @@ impl Command {
             | Command::NoStd(j)
             | Command::Requirements(j) => j.json,
             Command::Soak { json, .. } => json.json,
+            Command::Sim(options) => options.json,
             Command::Fuzz(options) => options.json,
             // The program prints its own object, as its own last line.
             Command::Bench { .. } => false,
@@ -95,6 +99,7 @@ impl Command {
             Command::Requirements(_) => requirements::run(),
             Command::Bench { name, args } => bench::run(name, args),
             Command::Soak { minutes, .. } => soak::run(*minutes),
+            Command::Sim(options) => sim::run(options),
             Command::Fuzz(options) => fuzz::run(options),
         }
     }

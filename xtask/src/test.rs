@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use crate::{Outcome, no_std, requirements, run, setup, tidy};
+use crate::{Outcome, no_std, requirements, run, setup, sim, tidy};
 
 /// On a build service a stage that hangs is ended after this time, so that the log says which one it was.
 /// Well above the slowest stage on two cores from an empty target folder.
@@ -80,6 +80,7 @@ fn all(stages: &mut Vec<Stage>, tests: &mut Tests) -> Result<()> {
     stage(stages, "doc tests", || {
         run::tee(limited_cargo().args(["test", "--workspace", "--doc"]), |line| tests.count(line))
     })?;
+    stage(stages, "sim", || passed(sim::stage()?))?;
     stage(stages, "requirements", || passed(requirements::run()?))?;
     if run::find("cargo-deny").is_none() {
         println!("\n== deny: skipped, cargo-deny is not installed");

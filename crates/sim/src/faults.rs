@@ -203,32 +203,6 @@ impl World {
         self.later(index, until, boot);
     }
 
-    /// The process ends with everything it knew. Its peers hear of it, or (power loss) do not.
-    pub fn crash(&mut self, number: u32, silently: bool) {
-        self.replay(number);
-        let now = self.now;
-        let node = self.node(number);
-        (node.is_alive, node.is_powered) = (false, !silently);
-        node.wake_at = Time::NEVER;
-        node.suspended_until = Time::ZERO;
-        for slot in std::mem::take(&mut node.slots) {
-            let wires = match slot.socket {
-                Socket::Linked { wire, side } => vec![(wire, usize::from(side))],
-                Socket::Racing(racing) => racing.wires.into_iter().map(|wire| (wire, 0)).collect(),
-                _ => continue,
-            };
-            for (wire, side) in wires {
-                if silently {
-                    let other = u8::from(side == 0);
-                    self.queue.push(now + USER_TIMEOUT, Event::GiveUp { wire, side: other });
-                    self.shut(wire, side);
-                } else {
-                    self.drop_end(wire, side, Msg::Reset);
-                }
-            }
-        }
-    }
-
     fn suspend(&mut self, index: u32, node: u32, until: Time) {
         if !self.node(node).is_alive {
             return;

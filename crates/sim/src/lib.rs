@@ -3,10 +3,12 @@
 
 mod disk;
 mod faults;
+mod life;
 mod link;
 #[cfg(feature = "model")]
 pub mod model;
 mod node;
+mod orders;
 pub mod plan;
 mod promises;
 mod queue;

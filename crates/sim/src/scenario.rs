@@ -299,6 +299,17 @@ impl Scenario {
         }
     }
 
+    /// The same world with disturbances of one kind alone: each of the seed's own becomes one, at its time and node.
+    pub fn only(seed: u64, kind: impl Fn(Time) -> Kind) -> Scenario {
+        let mut scenario = Scenario::of(seed);
+        let latest = scenario.faults_until;
+        for disturbance in &mut scenario.disturbances {
+            let until = Time((disturbance.at.0 + disturbance.pick % 20_000_000).min(latest.0) | 1);
+            disturbance.kind = kind(until);
+        }
+        scenario
+    }
+
     /// 2 to 50 nodes, mostly few.
     fn size(rng: &mut Rng) -> u32 {
         let most = match rng.below(100) {

@@ -14,6 +14,7 @@ mod arrows;
 mod links;
 pub mod source;
 mod words;
+mod worlds;
 
 /// One broken rule.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub fn run() -> Result<Outcome> {
         problems.extend(words::check(file));
         if file.is("rs") {
             problems.extend(source::check(file));
+            problems.extend(worlds::check(file));
         }
         if file.is("md") {
             problems.extend(links::check(file, |path| root.join(path).exists()));
