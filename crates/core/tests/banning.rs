@@ -128,3 +128,35 @@ fn fault_r4_every_word_of_the_seed_matters() {
         assert_ne!(run(seed), base, "word {word}");
     }
 }
+
+#[test]
+fn whom_a_subnets_ban_kept_away_is_dialled_again_within_a_minute_of_its_end() {
+    let mut rig = Rig::new(|_| ());
+    ban(&mut rig, host(1));
+    assert!(matches!(rig.want(1), Answer::Queued(Refusal::Banned { .. })));
+    rig.seconds(90);
+    assert_eq!(rig.dialled(), None);
+    rig.ask(Command::Unban(host(1)));
+    rig.seconds(61);
+    assert_eq!(rig.standing(1), Standing::Dialing);
+}
+
+#[test]
+fn a_candidate_behind_a_ban_is_looked_at_once_and_not_in_a_loop() {
+    let mut rig = Rig::new(|c| c.rules[0].target = 1);
+    ban(&mut rig, host(1));
+    let addrs = [at(1)].into_iter().collect();
+    rig.saw(Fact::Learned { who: peer(1), addrs, source: Source::Told });
+    let wakes = rig.core.stats().actions;
+    assert!(rig.seconds(60).iter().all(|effect| !matches!(effect, Effect::Dial { .. })));
+    assert!(rig.core.stats().actions - wakes < 10);
+}
+
+#[test]
+fn nothing_is_learned_about_a_banned_key() {
+    let mut rig = Rig::new(|_| ());
+    ban(&mut rig, Target::Key(peer(1).key));
+    let addrs = [at(1)].into_iter().collect();
+    rig.saw(Fact::Learned { who: peer(1), addrs, source: Source::Told });
+    assert!(rig.contact(1).is_none());
+}

@@ -111,7 +111,7 @@ fn fault_q3_what_a_name_leads_to_is_filtered_and_joined_with_what_is_known() {
     rig.ask(Command::Want { who: peer(1), addrs: addrs(&[named]), named: true });
     let conn = resolving(&rig);
     let no_port = Addr { port: 0, ..found };
-    rig.saw(Fact::Resolved { conn, addrs: addrs(&[no_port, banned, found, found, named]) });
+    rig.saw(Fact::Resolved { conn, addrs: addrs(&[no_port, banned, found, found]) });
     assert_eq!(rig.dialled(), Some(conn));
     assert_eq!(
         legs(&rig, conn),
@@ -283,4 +283,86 @@ fn s3_14_by_identity_the_lower_dials_wishes_and_everybody_dials_when_told() {
     let mut both = rig();
     both.want(1);
     assert!(wait(both.connect(1)), "who is wanted anyway has his turn");
+}
+
+#[test]
+fn every_dial_has_a_number_above_all_before_it() {
+    let mut rig = Rig::new(|_| ());
+    let mut last = 0;
+    for n in 1..5 {
+        rig.connect(n);
+        let conn = rig.dialled().expect("a dial");
+        let dial = rig.core.view().dial(conn).expect("an attempt").greeting.dial;
+        assert!(dial > last, "{dial} after {last}");
+        last = dial;
+    }
+}
+
+/// Nobody asked for it: a peer picked to fill the target has its turn as well.
+#[test]
+fn s3_14_whoever_is_picked_for_the_target_waits_for_the_lower_side() {
+    for (n, at_once) in [(1, false), (101, true)] {
+        let mut rig = Rig::new(|c| {
+            c.preference = Preference::Identity;
+            c.rules[0].target = 1;
+        });
+        told(&mut rig, n, &[at(1)], Source::Told);
+        assert_eq!(rig.dialled().is_some(), at_once);
+        let effects = rig.seconds(3);
+        assert_eq!(effects.iter().any(|effect| matches!(effect, Effect::Dial { .. })), !at_once);
+    }
+}
+
+/// A slot that frees goes to the first in the queue who can use it.
+#[test]
+fn whoever_cannot_be_dialled_for_its_own_address_does_not_hold_up_the_queue() {
+    let mut rig = Rig::new(|c| {
+        c.limits.outbound = 1;
+        c.limits.per_ip = 1;
+    });
+    rig.connect(9);
+    let first = rig.dialled().expect("a dial");
+    rig.ask(Command::Connect { who: peer(2), addrs: addrs(&[at(20)]), named: false });
+    rig.connect(3);
+    assert_eq!(rig.standing(2), Standing::Queued(Limit::Outbound));
+    rig.arrive(at(20)).expect("room");
+    rig.ask(Command::Reset(peer(9)));
+    rig.gone(first, End::Asked);
+    let next = rig.dialled().expect("the slot goes on");
+    assert_eq!(rig.core.view().dial(next).map(|dial| dial.who), Some(peer(3)));
+    assert_eq!(rig.standing(2), Standing::Queued(Limit::PerIp));
+}
+
+#[test]
+fn who_is_queued_during_a_pause_is_dialled_when_it_is_over() {
+    let mut rig = Rig::new(|_| ());
+    rig.connect(1);
+    let conn = rig.dialled().expect("a dial");
+    rig.fail(conn, FaultKind::Resources);
+    assert_eq!(rig.connect(2), Answer::Queued(Refusal::Offline));
+    assert_eq!(rig.dialled(), None);
+    rig.pass(Duration::from_millis(1_002));
+    assert_eq!(rig.standing(2), Standing::Dialing);
+    rig.step(Action::Network(Change::Offline));
+    rig.connect(3);
+    assert_eq!(rig.standing(3), Standing::Waiting, "without a network until there is one");
+    rig.seconds(5);
+    assert_eq!(rig.standing(3), Standing::Waiting);
+    rig.step(Action::Network(Change::Online));
+    assert_eq!(rig.standing(3), Standing::Dialing);
+}
+
+/// A peer known by address only, on the virtual LAN: its link knows the way.
+#[test]
+fn a_stack_that_needs_no_addresses_is_dialled_without() {
+    let mut rig = Rig::new(|c| {
+        c.rules[StackId::Lan.index()].dials_addresses = false;
+        c.rules[StackId::Lan.index()].target = 0;
+    });
+    let who = |stack| Who { stack, key: peer(1).key };
+    let connect = |stack| Command::Connect { who: who(stack), addrs: Addrs::new(), named: false };
+    assert_eq!(rig.ask(connect(StackId::Mesh)), Answer::No(Refusal::NoAddress));
+    assert_eq!(rig.core.view().contacts().count(), 0);
+    assert!(matches!(rig.ask(connect(StackId::Lan)), Answer::Begun(_)));
+    assert!(rig.dialled().is_some());
 }

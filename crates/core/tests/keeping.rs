@@ -254,7 +254,7 @@ fn an_address_for_whom_is_wanted_without_one_is_dialled_at_once() {
 }
 
 #[test]
-fn s1_82_a_peer_has_eight_contacts_at_most_and_each_once() {
+fn a_peer_has_eight_contacts_at_most_and_each_once() {
     let mut rig = Rig::new(|_| ());
     for n in 1..=12 {
         learn(&mut rig, n, at(n), Source::Told);
