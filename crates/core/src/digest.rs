@@ -110,3 +110,104 @@ fn of_refusal(why: Refusal) -> u64 {
         Refusal::Stale { newer } => 16 | newer << 8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Close, CommandId, Limit, Ticket, Time, Violation};
+    use alloc::vec::Vec;
+
+    const CONNS: [ConnRef; 4] = [
+        ConnRef { row: 0, generation: 0 },
+        ConnRef { row: 0, generation: 3 },
+        ConnRef { row: 3, generation: 0 },
+        ConnRef { row: 3, generation: 3 },
+    ];
+    const TIMES: [Time; 4] = [Time(1), Time(2), Time(1 << 40), Time::NEVER];
+
+    fn refusals() -> Vec<Refusal> {
+        let mut all = Vec::from([Refusal::Myself, Refusal::Unknown, Refusal::Draining, Refusal::NotNow]);
+        for until in TIMES {
+            all.extend([Refusal::Banned { until }, Refusal::TheirTurn { until }, Refusal::Backoff { until }]);
+        }
+        all.extend([Limit::Total, Limit::Inbound, Limit::Bans].map(Refusal::Full));
+        all.extend([1, 2, 1 << 40].map(|newer| Refusal::Stale { newer }));
+        all
+    }
+
+    fn told() -> Vec<Told> {
+        let mut all =
+            Vec::from([Told::Discovered, Told::Connected, Told::Failed, Told::GaveUp, Told::Banned]);
+        all.extend([1, 2, 300].map(|attempt| Told::Dialing { attempt }));
+        all.extend([Close::Requested, Close::Idle, Close::Shutdown].map(Told::Lost));
+        all.extend([Violation::Malformed, Violation::TooMuch, Violation::Lie].map(Told::Violated));
+        all.extend(CONNS.map(|ConnRef { row, generation }| Told::Identified {
+            as_contact: ContactRef { row, generation },
+        }));
+        all
+    }
+
+    /// Effects of which any two differ, most of them in one thing only.
+    fn effects() -> Vec<Effect> {
+        let mut all = Vec::new();
+        for conn in CONNS {
+            let contact = ContactRef { row: conn.row, generation: conn.generation };
+            let ban = BanRef { row: conn.row, generation: conn.generation };
+            let ticket = Ticket(conn.row);
+            all.extend([Effect::Resolve { conn }, Effect::Admit { conn }, Effect::Probe { conn }]);
+            all.extend([Effect::Store { contact }, Effect::StoreBan { ban }]);
+            all.extend(TIMES.map(|deadline| Effect::Dial { conn, deadline }));
+            all.extend(TIMES.map(|deadline| Effect::Accept { ticket, conn, deadline }));
+            all.extend(refusals().into_iter().map(|why| Effect::Turn { conn, why }));
+            all.extend(told().into_iter().map(|what| Effect::Tell { contact, conn, what }));
+            for why in [Close::Requested, Close::Dead] {
+                all.extend(TIMES.map(|unless_used_since| Effect::Close { conn, why, unless_used_since }));
+            }
+        }
+        let contact = ContactRef { row: 1, generation: 1 };
+        all.push(Effect::Tell { contact, conn: CONNS[0], what: Told::Failed });
+        for to in [CommandId(1), CommandId(2)] {
+            let mut answers = Vec::from([Answer::Done, Answer::Begun(contact)]);
+            answers.extend(CONNS.map(|c| Answer::Begun(ContactRef { row: c.row, generation: c.generation })));
+            for why in refusals() {
+                answers.extend([Answer::Queued(why), Answer::No(why)]);
+            }
+            all.extend(answers.into_iter().map(|answer| Effect::Reply { to, answer }));
+        }
+        for ticket in [Ticket(1), Ticket(2)] {
+            all.extend(refusals().into_iter().map(|why| Effect::Refuse { ticket, why }));
+        }
+        all
+    }
+
+    #[test]
+    fn effects_that_differ_in_anything_lead_to_different_digests() {
+        let digest = |effects: &[Effect]| {
+            let mut digest = Digest(7);
+            effects.iter().for_each(|effect| digest.effect(effect));
+            digest.0
+        };
+        let all = effects();
+        let mut seen: Vec<u64> = all.iter().map(|effect| digest(core::slice::from_ref(effect))).collect();
+        seen.push(7);
+        seen.extend(all.windows(2).map(digest));
+        seen.extend(all.windows(2).map(|pair| digest(&[pair[1], pair[0]])));
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count, "also in another order");
+    }
+
+    /// Fault K5: recorded journals carry these numbers.
+    #[test]
+    fn fault_k5_the_fold_is_the_one_that_recorded_journals_were_made_with() {
+        let mut digest = Digest(0x0123_4567_89ab_cdef);
+        let folded = [0, 1, 0xfedc_ba98_7654_3210, u64::MAX].map(|value| {
+            digest.mix(value);
+            digest.0
+        });
+        let expected =
+            [0x0c27_a443_d5ff_218e, 0x0e08_8058_757e_6d32, 0x6557_8a01_2aa9_9919, 0x419f_3408_9c42_5460];
+        assert_eq!(folded, expected, "multiplied by the golden ratio, halves folded, rotated by 32");
+    }
+}
