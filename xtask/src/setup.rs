@@ -20,6 +20,7 @@ struct Program {
 const PROGRAMS: &[Program] = &[
     Program { name: "ip", package: "iproute2", purpose: "tests in network namespaces" },
     Program { name: "nft", package: "nftables", purpose: "tests that drop packets" },
+    Program { name: "promtool", package: "prometheus", purpose: "the check of the metrics' format" },
     Program { name: "tcpdump", package: "tcpdump", purpose: "tests that count packets on the wire" },
     Program {
         name: "python3",

@@ -2,12 +2,16 @@
 
 use crate::api::group::Group;
 use crate::api::routes::{Api, router};
+use crate::api::server::{Gate, Listening};
 use crate::api::{Reloaded, server};
 use crate::exit::{Code, Ended, Failure};
 use crate::level::{Level, filter};
+use crate::metrics::Endpoint;
 use crate::place::Place;
 use crate::settings::Overrides;
+use axum::Router;
 use peerkeep::{CommandError, IdentityError, Node, PeerAddress, PlaceError, Settings, StartError};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,8 +44,41 @@ pub struct Daemon {
     start: Start,
     signals: Signals,
     reload_inbox: mpsc::Receiver<Asked>,
-    stop_api: watch::Sender<bool>,
-    api: JoinHandle<()>,
+    /// Serves the routes wherever the socket is.
+    routes: Router,
+    served: Served,
+    metrics: Option<Endpoint>,
+}
+
+/// The API socket in use.
+struct Served {
+    path: PathBuf,
+    group: String,
+    gate: Gate,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Served {
+    fn start(listening: Listening, path: PathBuf, group: &str, routes: &Router) -> Served {
+        let (stop, stopped) = watch::channel(false);
+        let gate = listening.gate();
+        let task = tokio::spawn(listening.serve(routes.clone(), stopped));
+        Served { path, group: group.to_owned(), gate, stop, task }
+    }
+
+    /// Those who are being answered have a moment to read the last of it.
+    async fn end(self) {
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+    }
+}
+
+/// What a reload opened and not yet put in the place of what was there.
+struct Opened {
+    socket: Option<(Listening, PathBuf)>,
+    group: Option<Option<Group>>,
+    metrics: Option<Option<Endpoint>>,
 }
 
 /// Where reloads are asked for. Whoever asks while one is due gets that one's answer.
@@ -97,17 +134,18 @@ impl Daemon {
 
     async fn serve(node: Node, start: Start, signals: Signals) -> Result<Daemon, Failure> {
         let group = Group::find(&start.settings.api.group)?;
-        let listening = server::bind(&start.place.socket_of(&start.settings), group)?;
+        let path = start.place.socket_of(&start.settings);
+        let listening = server::bind(&path, group)?;
+        let metrics = Endpoint::open(&start.settings.metrics, &node).await?;
         let (sender, reload_inbox) = mpsc::channel(WAITING_RELOADS);
-        let (stop_api, stopped) = watch::channel(false);
-        let api = router(Api::new(node.clone(), Reloads(sender)));
-        let api = tokio::spawn(listening.serve(api, stopped));
+        let routes = router(Api::new(node.clone(), Reloads(sender)));
+        let served = Served::start(listening, path, &start.settings.api.group, &routes);
         for peer in &start.want {
             if let Err(error) = node.want(peer.clone()).await {
                 tracing::warn!(%error, "a peer named on the command line cannot be wanted");
             }
         }
-        Ok(Daemon { node, start, signals, reload_inbox, stop_api, api })
+        Ok(Daemon { node, start, signals, reload_inbox, routes, served, metrics })
     }
 
     /// Serves until somebody asks it to stop, then drains: ten seconds at most, or until asked a second time.
@@ -116,8 +154,7 @@ impl Daemon {
     /// It was asked twice, the drain took too long, or the node stopped without being asked.
     pub async fn live(mut self) -> Ended {
         let Some(name) = self.attend().await else {
-            let _ = self.stop_api.send(true);
-            let _ = self.api.await;
+            self.served.end().await;
             let failure = Failure::failed("the node stopped by itself, which is a bug");
             return Err(failure.next("start it again, and keep the journal and the log for a bug report"));
         };
@@ -129,8 +166,7 @@ impl Daemon {
                 return Err(Failure::failed("stopped at once, as asked twice"));
             }
         };
-        let _ = self.stop_api.send(true);
-        let _ = self.api.await;
+        self.served.end().await;
         if drained {
             tracing::info!("stopped");
             Ok(())
@@ -159,7 +195,8 @@ impl Daemon {
             let answer = self.reload().await;
             match &answer {
                 Ok(reloaded) if reloaded.needs_restart.is_empty() => {
-                    tracing::info!(file = %reloaded.file, "the configuration was reloaded");
+                    let changed = reloaded.changed.join(", ");
+                    tracing::info!(file = %reloaded.file, changed, "the configuration was reloaded");
                 }
                 Ok(reloaded) => {
                     let keys = reloaded.needs_restart.join(", ");
@@ -173,19 +210,61 @@ impl Daemon {
         }
     }
 
-    async fn reload(&self) -> Result<Reloaded, Failure> {
+    /// Whole or not at all: what is new is opened first, and what was there goes when all of it holds.
+    async fn reload(&mut self) -> Result<Reloaded, Failure> {
         let settings = crate::settings::load(&self.start.place, &self.start.overrides)?;
-        let level = settings.log.level.clone();
-        filter(&level)?;
-        let later = self.node.configure(settings).await.map_err(|error| match error {
-            CommandError::Settings(_) => Failure::new(Code::Config, error.to_string()),
+        filter(&settings.log.level)?;
+        let changed = self.node.settings().changes(&settings);
+        let opened = self.open(&settings).await?;
+        let later = self.node.configure(settings.clone()).await.map_err(|error| match error {
+            CommandError::Settings(_) | CommandError::NeedsRestart(_) => {
+                Failure::new(Code::Config, error.to_string())
+            }
             other => Failure::failed(other.to_string()),
         })?;
-        self.start.level.change(&level);
+        self.exchange(opened, &settings);
+        self.start.level.change(&settings.log);
         Ok(Reloaded {
             file: self.start.place.config.display().to_string(),
+            changed,
             needs_restart: later.into_iter().map(str::to_owned).collect(),
         })
+    }
+
+    async fn open(&self, settings: &Settings) -> Result<Opened, Failure> {
+        let path = self.start.place.socket_of(settings);
+        let (mut socket, mut group) = (None, None);
+        if path != self.served.path {
+            socket = Some((server::bind(&path, Group::find(&settings.api.group)?)?, path));
+        } else if settings.api.group != self.served.group {
+            group = Some(Group::find(&settings.api.group)?);
+        }
+        let metrics = match &self.metrics {
+            Some(endpoint) if endpoint.listens_at(&settings.metrics) => None,
+            None if !settings.metrics.enabled => None,
+            _ => Some(Endpoint::open(&settings.metrics, &self.node).await?),
+        };
+        Ok(Opened { socket, group, metrics })
+    }
+
+    fn exchange(&mut self, opened: Opened, settings: &Settings) {
+        if let Some((listening, path)) = opened.socket {
+            let served = Served::start(listening, path, &settings.api.group, &self.routes);
+            let old = std::mem::replace(&mut self.served, served);
+            // Whoever asked for the reload is answered over the old one.
+            tokio::spawn(old.end());
+        }
+        if let Some(group) = opened.group {
+            match self.served.gate.admit(group) {
+                Ok(()) => self.served.group.clone_from(&settings.api.group),
+                Err(failure) => tracing::warn!("api.group stays as it was: {}", failure.message),
+            }
+        }
+        match (opened.metrics, &self.metrics) {
+            (Some(endpoint), _) => self.metrics = endpoint,
+            (None, Some(endpoint)) => endpoint.rename(&settings.metrics),
+            (None, None) => {}
+        }
     }
 }
 
@@ -247,7 +326,7 @@ mod tests {
         let place = Place::find(Some(&folder.path().join("data")), None).expect("a place");
         let overrides = Overrides { listen: vec![([127, 0, 0, 1], 0).into()], ..Overrides::default() };
         let settings = crate::settings::load(&place, &overrides).expect("settings");
-        let level = Level::new(true, |_| true);
+        let level = Level::new(true, |_, _| true);
         let daemon = Daemon::start(Start { place, settings, overrides, level, want: Vec::new() })
             .await
             .expect("it starts");

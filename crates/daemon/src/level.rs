@@ -1,27 +1,30 @@
-//! How much is logged, changeable while the daemon runs.
+//! How much is logged and how it looks, changeable while the daemon runs.
 
 use crate::exit::{Code, Failure};
+use peerkeep::{LogFormat, LogSettings};
 use std::fmt;
 use tracing_subscriber::EnvFilter;
 
 /// The handle to the running log's filter.
 pub struct Level {
     fixed: bool,
-    set: Box<dyn Fn(EnvFilter) -> bool + Send + Sync>,
+    set: Box<dyn Fn(Option<EnvFilter>, LogFormat) -> bool + Send + Sync>,
 }
 
 impl Level {
     /// A handle that calls `set`; `fixed` when the environment decided and the file has no say.
-    pub fn new(fixed: bool, set: impl Fn(EnvFilter) -> bool + Send + Sync + 'static) -> Level {
+    pub fn new(
+        fixed: bool,
+        set: impl Fn(Option<EnvFilter>, LogFormat) -> bool + Send + Sync + 'static,
+    ) -> Level {
         Level { fixed, set: Box::new(set) }
     }
 
-    /// Takes the level of a reloaded file.
-    pub fn change(&self, text: &str) {
-        if let (false, Ok(filter)) = (self.fixed, filter(text))
-            && !(self.set)(filter)
-        {
-            tracing::warn!("the log level could not be changed");
+    /// Takes the level and look of a reloaded file.
+    pub fn change(&self, log: &LogSettings) {
+        let filter = if self.fixed { None } else { filter(&log.level).ok() };
+        if !(self.set)(filter, log.format) {
+            tracing::warn!("the log could not be changed");
         }
     }
 }

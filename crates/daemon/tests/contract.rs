@@ -7,6 +7,7 @@ mod common;
 use boon::{Compiler, SchemaIndex, Schemas};
 use common::{Home, SOON, until};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -234,6 +235,7 @@ fn s1_89_an_address_belongs_to_a_peer_by_identity_and_not_by_source_port() {
     let remote = home.json(&["peer", &peer.id])["remote"].as_str().expect("a remote address").to_owned();
     assert_ne!(remote, at);
     assert_eq!(resolve(&remote), json!({ "connected": false }), "a source port is nobody's address");
+    home.ask(&["connect", &peer.address, "--no-queue"]).expect(12);
     daemon.stop();
     peer.stop();
 }
@@ -270,4 +272,45 @@ fn a_reader_of_events_that_comes_back_goes_on_where_it_was() {
     let rest = follow(id, "203.0.113.4");
     assert!(rest.contains("203.0.113.3") && !rest.contains("203.0.113.1\""), "{rest}");
     daemon.stop();
+}
+
+/// The other ends of a process's TCP connections that are up, as the kernel lists them.
+fn kernel_list(pid: i32) -> BTreeSet<String> {
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("our child");
+    let links = folder.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let inodes: Vec<String> = links
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("readable");
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[3] == "01" && inodes.iter().any(|inode| inode == row[9]))
+        .map(|row| {
+            let (ip, port) = row[2].split_once(':').expect("address and port");
+            let ip = u32::from_str_radix(ip, 16).expect("hex").to_le_bytes();
+            let port = u16::from_str_radix(port, 16).expect("hex");
+            std::net::SocketAddr::from((ip, port)).to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn s1_6_the_list_of_connections_is_the_systems_own() {
+    let homes = [Home::new(151), Home::new(152), Home::new(153)];
+    let [home, second, third] = &homes;
+    let (daemon, out, inward) = (home.start(&[]), second.start(&[]), third.start(&[]));
+    let listed = || -> BTreeSet<String> {
+        let peers = ask(home, "GET", "/v1/peers", "", "").2;
+        let all = peers.as_array().expect("a list").iter().filter(|peer| peer["stage"] == "up");
+        all.map(|peer| peer["remote"].as_str().expect("where it is").to_owned()).collect()
+    };
+    let kernel = || kernel_list(daemon.pid().as_raw_nonzero().get());
+    assert_eq!((listed(), kernel()), Default::default());
+    home.ask(&["connect", &out.address]).expect(0);
+    third.ask(&["connect", &daemon.address]).expect(0);
+    until("both are listed", SOON, || listed().len() == 2 && listed() == kernel());
+    home.ask(&["disconnect", &out.id]).expect(0);
+    until("one is gone from both lists", SOON, || listed().len() == 1 && listed() == kernel());
+    daemon.stop();
+    out.stop();
+    inward.stop();
 }

@@ -8,7 +8,10 @@ use crate::listener::Waiting;
 use crate::quic::Pending;
 use crate::stream_driver::{HandleOf, Mailbox, StreamOptions, Surroundings, Task};
 use crate::tcp::io_fault;
-use crate::{Directory, Io, Link, MeetError, Meeting, Met, Order, Post, QuicIo, Role, Stack, Terms, Verdict};
+use crate::{
+    Directory, Io, Link, MeetError, Meeting, Met, Order, Post, QuicIo, Role, Stack, TcpOptions, Terms,
+    Verdict,
+};
 use peerkeep_core::{
     Addr, AddrKind, Addrs, Close, ConnRef, End, Fact, Fault, FaultKind, Greeting, PeerKey, Source, Step,
     Time, Who,
@@ -105,12 +108,18 @@ impl<S: Stack> Attendant<S> {
             post,
             deadline,
             step: Cell::new(Step::Connect),
+            since: Cell::new(self.around.clock.now()),
             pending: None,
             listed: None,
             end: None,
         };
         let task = spawn_local(make(self.clone(), guard)).abort_handle();
         self.set_task(conn, task);
+    }
+
+    /// The options of a TCP connection made now.
+    fn tcp(&self) -> TcpOptions {
+        self.around.tuning.over(self.options.tcp)
     }
 
     fn set_task(&self, conn: ConnRef, task: AbortHandle) {
@@ -167,8 +176,8 @@ impl<S: Stack> Attendant<S> {
         };
         let remote = addrs.first().copied().unwrap_or(NOWHERE);
         let terms = Terms { role: Role::Dialler, expect, greeting, remote };
-        let starter =
-            Starter { stack: self.stack.clone(), options: self.options.clone(), terms: terms.clone() };
+        let options = StreamOptions { tcp: self.tcp(), ..self.options.clone() };
+        let starter = Starter { stack: self.stack.clone(), options, terms: terms.clone() };
         let race = connect_any(&addrs, &starter, self.around.clock, missed);
         let connected = timeout_at(deadline, Box::pin(race)).await;
         let (io, at) = match connected {
@@ -183,7 +192,7 @@ impl<S: Stack> Attendant<S> {
     async fn answer(self: Rc<Self>, mut guard: Guard<S>, socket: Waiting, remote: Addr) {
         let io = match socket {
             Waiting::Tcp(socket) => {
-                self.options.tcp.adopt(socket).map(Io::Tcp).map_err(|error| io_fault(Step::Connect, &error))
+                self.tcp().adopt(socket).map(Io::Tcp).map_err(|error| io_fault(Step::Connect, &error))
             }
             Waiting::Quic(incoming, pending) => {
                 guard.pending = Some(pending);
@@ -223,9 +232,9 @@ impl<S: Stack> Attendant<S> {
         terms: Terms,
     ) -> Result<(PeerKey, <S::Meeting as Meeting>::Link), MeetError> {
         let (conn, at, facts) = (guard.conn(), terms.remote, &self.around.facts);
-        guard.step.set(Step::Secure);
+        guard.enter(Step::Secure, terms.role == Role::Dialler);
         let (Met { key, greeting, listen }, meeting) = self.stack.meet(io, terms).await?;
-        guard.step.set(Step::Hello);
+        guard.enter(Step::Hello, true);
         guard.pending = None;
         facts.saw(Fact::Met { conn, key, at, greeting });
         if !listen.is_empty() {
@@ -234,6 +243,7 @@ impl<S: Stack> Attendant<S> {
         }
         let verdict = guard.post.verdict().await;
         let link = meeting.settle(verdict).await?;
+        guard.enter(Step::Live, true);
         Ok((key, link))
     }
 
@@ -290,6 +300,8 @@ struct Guard<S: Stack> {
     post: Post,
     deadline: Time,
     step: Cell<Step>,
+    /// When that step began.
+    since: Cell<Time>,
     /// Its place among the QUIC handshakes under way.
     pending: Option<Pending>,
     listed: Option<PeerKey>,
@@ -299,6 +311,16 @@ struct Guard<S: Stack> {
 impl<S: Stack> Guard<S> {
     fn conn(&self) -> ConnRef {
         self.post.conn()
+    }
+
+    /// The next step begins; how long the one before took is noted, if it was one.
+    fn enter(&self, step: Step, timed: bool) {
+        let around = &self.attendant.around;
+        let (before, now) = (self.step.replace(step), around.clock.now());
+        let since = self.since.replace(now);
+        if let (true, Some(timing)) = (timed, around.counters.stages.of(before)) {
+            timing.record(now.since(since));
+        }
     }
 
     fn end(&mut self, end: End) {

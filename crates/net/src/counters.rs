@@ -44,6 +44,8 @@ pub struct Counters {
     pub actions: Count,
     /// Commands and questions refused because too many waited.
     pub busy: Count,
+    /// How long the stages of connections being set up took.
+    pub stages: crate::Stages,
 }
 
 /// How many kinds of fault there are.

@@ -1,7 +1,7 @@
 //! Names of contacts: the core knows addresses only, so hosts to look up are kept and resolved here. Bounded in
 //! contacts, names and concurrent lookups. It does not choose between what it finds; the core does.
 
-use crate::Facts;
+use crate::{Counters, Facts};
 use peerkeep_core::{Addr, Addrs, ConnRef, End, Fact, Who};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,6 +74,7 @@ impl Names {
 pub(crate) struct Resolver {
     names: Names,
     facts: Facts,
+    counters: Arc<Counters>,
     permits: Arc<Semaphore>,
     /// Conns between `Resolve` and `Dial` or `Close`.
     running: HashMap<ConnRef, AbortHandle>,
@@ -86,15 +87,19 @@ const CONCURRENT: usize = 8;
 const LONGEST: Duration = Duration::from_secs(10);
 
 impl Resolver {
-    pub fn new(names: Names, facts: Facts) -> Resolver {
-        Resolver { names, facts, permits: Arc::new(Semaphore::new(CONCURRENT)), running: HashMap::new() }
+    pub fn new(names: Names, facts: Facts, counters: Arc<Counters>) -> Resolver {
+        let permits = Arc::new(Semaphore::new(CONCURRENT));
+        Resolver { names, facts, counters, permits, running: HashMap::new() }
     }
 
     /// Looks up a contact's names and answers `Resolved`.
     pub fn begin(&mut self, conn: ConnRef, who: Who) {
         let (names, facts, permits) = (self.names.of(&who), self.facts.clone(), self.permits.clone());
+        let counters = self.counters.clone();
         let task = tokio::spawn(async move {
+            let began = std::time::Instant::now();
             let addrs = tokio::time::timeout(LONGEST, look_up(names, permits)).await.unwrap_or_default();
+            counters.stages.resolve.record(began.elapsed());
             facts.saw(Fact::Resolved { conn, addrs });
         });
         self.running.insert(conn, task.abort_handle());
@@ -166,7 +171,7 @@ mod tests {
         let facts = Facts::waking(ready.clone());
         let names = Names::default();
         names.set(who(1), vec![name("localhost")]).expect("fine");
-        let mut resolver = Resolver::new(names, facts.clone());
+        let mut resolver = Resolver::new(names, facts.clone(), Arc::default());
         let conn = |row| ConnRef { row, generation: 0 };
         resolver.begin(conn(1), who(1));
         ready.notified().await;

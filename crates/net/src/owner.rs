@@ -2,7 +2,7 @@
 //! once; none of them waits for another. The task itself is in `engine`.
 
 use crate::waiters::{Outcome, Until};
-use crate::{Clock, Counters, Facts, Names, Surroundings};
+use crate::{Clock, Counters, Facts, JournalOptions, Listeners, Names, Retired, Surroundings, Tuning};
 use peerkeep_core::{Addrs, Answer, Change, Command, Time, View, Who};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,8 @@ struct Shared {
     names: Names,
     clock: Clock,
     counters: Arc<Counters>,
+    listeners: Listeners,
+    tuning: Tuning,
     requests: Mutex<Requests>,
     ready: Arc<Notify>,
 }
@@ -34,7 +36,14 @@ pub(crate) struct Requests {
     pub commands: Vec<Request>,
     pub asks: Vec<Ask>,
     pub changes: Vec<Change>,
+    pub journals: Vec<Rerecord>,
     is_closed: bool,
+}
+
+/// Another journal, or none, and who gets the old one.
+pub(crate) struct Rerecord {
+    pub options: Option<JournalOptions>,
+    pub to: oneshot::Sender<std::io::Result<Retired>>,
 }
 
 /// A command and who waits for it.
@@ -75,6 +84,8 @@ impl Owner {
             names: Names::default(),
             clock,
             counters,
+            listeners: Listeners::default(),
+            tuning: Tuning::default(),
             requests: Mutex::default(),
             ready,
         }))
@@ -174,9 +185,54 @@ impl Owner {
         &self.0.counters
     }
 
+    /// The open ports.
+    pub fn listeners(&self) -> &Listeners {
+        &self.0.listeners
+    }
+
+    /// The options of TCP connections made from now on.
+    pub fn tuning(&self) -> &Tuning {
+        &self.0.tuning
+    }
+
+    /// Ends the journal in use, and then begins another, or none. What happens in between is in neither; a journal
+    /// begins with all there is.
+    ///
+    /// # Errors
+    /// See [`OwnerError`]; the inner one is that the new journal's folder cannot be used, and none is kept then.
+    pub async fn record(&self, options: Option<JournalOptions>) -> Result<std::io::Result<()>, OwnerError> {
+        let old = match self.rerecord(None).await? {
+            Ok(old) => old,
+            Err(error) => return Ok(Err(error)),
+        };
+        // The files are numbered: the old one has to be through before the new one looks at the folder.
+        let _ = tokio::task::spawn_blocking(move || drop(old)).await;
+        match options {
+            Some(options) => Ok(self.rerecord(Some(options)).await?.map(drop)),
+            None => Ok(Ok(())),
+        }
+    }
+
+    async fn rerecord(
+        &self,
+        options: Option<JournalOptions>,
+    ) -> Result<std::io::Result<Retired>, OwnerError> {
+        let (to, rx) = oneshot::channel();
+        let request = Rerecord { options, to };
+        self.put(|requests| match requests.journals.len() {
+            0 => {
+                requests.journals.push(request);
+                Ok(())
+            }
+            _ => Err(OwnerError::Busy),
+        })?;
+        rx.await.map_err(|_| OwnerError::Stopped)
+    }
+
     /// What a driver needs of this node.
     pub fn surroundings(&self) -> Surroundings {
-        Surroundings { clock: self.0.clock, facts: self.facts(), counters: self.0.counters.clone() }
+        let (facts, counters) = (self.facts(), self.0.counters.clone());
+        Surroundings { clock: self.0.clock, facts, counters, tuning: self.0.tuning.clone() }
     }
 
     fn request(&self, request: Request) -> Result<(), OwnerError> {
@@ -217,6 +273,7 @@ impl Owner {
 
     /// Takes no more requests; those that wait are answered `Stopped`.
     pub(crate) fn close(&self) {
+        self.0.listeners.close();
         *self.requests() = Requests { is_closed: true, ..Requests::default() };
     }
 

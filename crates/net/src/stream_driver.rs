@@ -5,6 +5,7 @@ use crate::attendant::Attendant;
 use crate::listener::Waiting;
 use crate::{
     Clock, Counters, Directory, Driver, Facts, Link, Meeting, Order, Quic, Shards, Stack, TcpOptions, Tickets,
+    Tuning,
 };
 use peerkeep_core::{ConnRef, Fault, FaultKind, StackId, Step};
 use peerkeep_paths::STAGGER;
@@ -50,6 +51,8 @@ pub struct Surroundings {
     pub facts: Facts,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// TCP options that replace those of the start.
+    pub tuning: Tuning,
 }
 
 #[derive(Debug, Default)]

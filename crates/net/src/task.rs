@@ -10,7 +10,7 @@ use crate::recorder::Recorder;
 use crate::waiters::{Outcome, Waiters};
 use crate::watch::Watch;
 use crate::{
-    Clock, Driver, JournalOptions, Observer, Order, Owner, Serving, Setup, SetupError, Stopped, Tickets,
+    Clock, Driver, JournalOptions, Observer, Order, Owner, Retired, Setup, SetupError, Stopped, Tickets,
 };
 use peerkeep_core::{
     Action, Answer, Change, Close, Command, CommandId, ConnRef, ContactRef, Core, Effect, Effects, End, Fact,
@@ -27,7 +27,6 @@ pub(crate) struct Task {
     core: Core,
     recorder: Option<Recorder>,
     drivers: [Option<Lane>; STACKS],
-    listeners: Vec<Serving>,
     observer: Box<dyn Observer>,
     resolver: Resolver,
     /// Kept for its end.
@@ -78,14 +77,14 @@ impl Task {
             let index = driver.stack().index();
             drivers[index] = Some(Lane { driver, orders: Vec::new() });
         }
+        owner.listeners().add(setup.listeners);
         let task = Task {
             _watch: watch(&owner),
-            resolver: Resolver::new(owner.names().clone(), owner.facts()),
+            resolver: Resolver::new(owner.names().clone(), owner.facts(), owner.counters().clone()),
             owner,
             core,
             recorder,
             drivers,
-            listeners: setup.listeners,
             observer: setup.observer,
             waiters: Waiters::default(),
             effects: Effects::new(),
@@ -167,6 +166,11 @@ impl Task {
             }
             self.step(now, Action::Wake, None);
         }
+        for journal in requests.journals {
+            let done = self.rerecord(journal.options, now);
+            // Who asked may have left: then the old journal is dropped here.
+            let _ = journal.to.send(done);
+        }
         for ask in requests.asks {
             ask(self.core.view(), now);
         }
@@ -174,6 +178,19 @@ impl Task {
         if let Some(recorder) = &mut self.recorder {
             recorder.tick(now);
         }
+    }
+
+    /// Another journal, or none; gives the old one back.
+    fn rerecord(&mut self, options: Option<JournalOptions>, now: Time) -> std::io::Result<Retired> {
+        let mut old = self.recorder.take();
+        if let Some(old) = &mut old {
+            old.end(&self.core, now);
+        }
+        if let Some(options) = &options {
+            let counters = self.owner.counters().clone();
+            self.recorder = Some(Recorder::start(options, &self.core, now, counters)?);
+        }
+        Ok(Retired(old))
     }
 
     fn handle_fact(&mut self, now: Time, fact: Fact) {
@@ -208,7 +225,7 @@ impl Task {
         let Request { command, then } = request;
         if matches!(command, Command::Shutdown) {
             // First nobody comes in any more (fault L12).
-            self.listeners.clear();
+            self.owner.listeners().close();
         }
         let called_off = match &command {
             Command::Cancel(who) | Command::Reset(who) | Command::Disconnect(who) | Command::Forget(who) => {

@@ -44,6 +44,7 @@ mod hex;
 mod id;
 mod identity;
 mod maintenance;
+mod metrics;
 mod node;
 mod place;
 mod project;
@@ -67,6 +68,7 @@ pub use identity::{IDENTITY_FILE, Identity, IdentityError};
 pub use maintenance::{
     DisconnectReason, ReconnectStrategy, score_bandwidth, score_latency, score_reliability,
 };
+pub use metrics::{Metric, MetricKind, MetricValue, Sample};
 pub use multiaddr::Multiaddr;
 pub use node::{Builder, Channel, EVENT_QUEUE, EventStream, Incoming, Message, Messages, Node};
 pub use peerkeep_core::{PeerKey, Target};
@@ -74,10 +76,10 @@ pub use place::DataDir;
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
 pub use refusal::EstablishError;
 pub use settings::{
-    ApiSettings, BackoffSettings, BanSettings, DialOrder, HealthSettings, JournalSettings, LimitSettings, ListenSettings,
-    LivenessMode, LivenessSettings, LogFormat, LogSettings, Mistake, NetworkSettings, NodeSettings, Override,
-    PeersSettings, PerMille, PreferenceSettings, Settings, SettingsError, Size, TEMPLATE, TimeoutSettings,
-    TwoDials,
+    ApiSettings, BackoffSettings, BanSettings, DialOrder, HealthSettings, JournalSettings, LimitSettings,
+    ListenSettings, LivenessMode, LivenessSettings, LogFormat, LogSettings, MetricsSettings, Mistake,
+    NetworkSettings, NodeSettings, Override, PeersSettings, PerMille, PreferenceSettings, Settings,
+    SettingsError, Size, TEMPLATE, TimeoutSettings, TwoDials,
 };
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
@@ -87,4 +89,6 @@ pub use status::{
 pub use store::fuzzing;
 pub use store::{STORE_FILE, StoreError};
 pub use time::Timestamp;
-pub use words::{AddressSource, CloseReason, ConnectionHealth, ErrorKind, LimitName, Misbehaviour, Stack, StepName};
+pub use words::{
+    AddressSource, CloseReason, ConnectionHealth, ErrorKind, LimitName, Misbehaviour, Stack, StepName,
+};

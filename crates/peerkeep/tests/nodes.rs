@@ -317,14 +317,18 @@ async fn reload_takes_all_or_nothing() {
     assert_eq!(a.settings().limits.total, 500);
     let mut good = a.settings();
     good.limits.total = 20;
-    good.network.name = "renamed".to_owned();
+    good.node.threads = 7;
     good.peers.wanted = vec![address(&b)];
     let mut events = a.events();
-    assert_eq!(a.configure(good).await, Ok(vec!["network.name"]));
+    // Fault G3: what only a start can change is refused, and nothing of the rest is taken.
+    assert_eq!(a.configure(good.clone()).await, Err(CommandError::NeedsRestart(vec!["node.threads"])));
+    assert_eq!(a.settings().limits.total, 500);
+    good.node.threads = a.settings().node.threads;
+    assert_eq!(a.configure(good).await, Ok(vec![]));
     until(&mut events, "configured", |event| *event == EventKind::Configured).await;
     connected(&a, &b).await;
     let now = a.settings();
-    assert_eq!((now.limits.total, now.network.name.as_str()), (20, "default"));
+    assert_eq!(now.limits.total, 20);
     let mut strict = a.settings();
     strict.network.allow = vec![peerkeep::Identity::from_seed(&[77; 32]).id()];
     let mut at_b = b.events();

@@ -135,6 +135,9 @@ pub enum Connected {
 pub struct Reloaded {
     /// The file that was read.
     pub file: String,
+    /// The keys whose values changed.
+    #[serde(default)]
+    pub changed: Vec<String>,
     /// Keys whose new values take effect only at the next start.
     pub needs_restart: Vec<String>,
 }

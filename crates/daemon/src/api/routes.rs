@@ -14,6 +14,7 @@ use crate::exit::{Code, Failure};
 use crate::out;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -69,9 +70,26 @@ pub fn router(api: Api) -> Router {
             )
         })
         .layer(from_fn(move |request: Request, next: Next| once.clone().guard(request, next)))
+        .layer(from_fn(refuse_long))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(async |request: Request, next: Next| stamp(next.run(request).await)))
         .with_state(api)
+}
+
+/// A body that says itself that it is too long is not waited for (fault A6).
+async fn refuse_long(request: Request, next: Next) -> Response {
+    let length =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX) => {
+            Refused::from(too_long()).into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
+fn too_long() -> Failure {
+    Failure::new(Code::Usage, format!("a request may have {MAX_BODY_BYTES} bytes"))
 }
 
 /// The document that describes them.
@@ -131,9 +149,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
         let read = Json::<T>::from_request(request, api);
         match tokio::time::timeout(BODY_TIME, read).await {
             Ok(Ok(Json(body))) => Ok(Body(body)),
-            Ok(Err(JsonRejection::BytesRejection(_))) => {
-                Err(Failure::new(Code::Usage, format!("a request may have {MAX_BODY_BYTES} bytes")).into())
-            }
+            Ok(Err(JsonRejection::BytesRejection(_))) => Err(too_long().into()),
             Ok(Err(error)) => Err(Failure::new(Code::Usage, error.body_text()).into()),
             Err(_) => Err(Failure::new(Code::Timeout, "the request did not arrive in time").into()),
         }

@@ -13,7 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -35,7 +35,36 @@ pub struct Listening {
     listener: UnixListener,
     path: PathBuf,
     inode: u64,
-    group: Option<Group>,
+    group: Arc<RwLock<Option<Group>>>,
+}
+
+/// Changes who may enter while the socket is served.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    path: PathBuf,
+    group: Arc<RwLock<Option<Group>>>,
+}
+
+impl Gate {
+    /// From now on that group may enter as well, or none.
+    ///
+    /// # Errors
+    /// The socket's mode or group cannot be changed.
+    pub fn admit(&self, group: Option<Group>) -> Result<(), Failure> {
+        open_to(&self.path, group.as_ref())
+            .map_err(|error| Failure::failed(format!("the API socket {}: {error}", self.path.display())))?;
+        *self.group.write().unwrap_or_else(PoisonError::into_inner) = group;
+        Ok(())
+    }
+}
+
+/// Mode and group of the socket's file.
+fn open_to(path: &Path, group: Option<&Group>) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
+    match group {
+        Some(group) => std::os::unix::fs::chown(path, None, Some(group.gid)),
+        None => Ok(()),
+    }
 }
 
 /// Binds the socket, for the owner and, if there is one, a group. The caller holds the data folder's lock, so a socket that is there already is stale.
@@ -67,16 +96,14 @@ pub fn bind(path: &Path, group: Option<Group>) -> Result<Listening, Failure> {
     let listener = UnixListener::bind(&fresh).map_err(|error| {
         told(error.to_string()).next("a socket's path may have 100 characters; use a shorter --data DIR")
     })?;
-    let placed =
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))
-            .and_then(|()| match &group {
-                Some(group) => std::os::unix::fs::chown(&fresh, None, Some(group.gid)),
-                None => Ok(()),
-            })
-            .and_then(|()| fs::rename(&fresh, path))
-            .and_then(|()| fs::symlink_metadata(path));
+    let placed = open_to(&fresh, group.as_ref())
+        .and_then(|()| fs::rename(&fresh, path))
+        .and_then(|()| fs::symlink_metadata(path));
     match placed {
-        Ok(found) => Ok(Listening { listener, path: path.to_owned(), inode: found.ino(), group }),
+        Ok(found) => {
+            let group = Arc::new(RwLock::new(group));
+            Ok(Listening { listener, path: path.to_owned(), inode: found.ino(), group })
+        }
         Err(error) => {
             let _ = fs::remove_file(&fresh);
             Err(told(error.to_string()))
@@ -85,6 +112,11 @@ pub fn bind(path: &Path, group: Option<Group>) -> Result<Listening, Failure> {
 }
 
 impl Listening {
+    /// The handle that changes who may enter.
+    pub fn gate(&self) -> Gate {
+        Gate { path: self.path.clone(), group: self.group.clone() }
+    }
+
     /// Serves until `stop` turns true; clients that are being answered then have a moment to read the last of it.
     pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) {
         let slots = Arc::new(Semaphore::new(usize::try_from(MAX_CONNECTIONS).unwrap_or(1)));
@@ -112,8 +144,8 @@ impl Listening {
                     continue;
                 }
             };
-            let router =
-                if may_enter(&stream, us, self.group.as_ref()) { router.clone() } else { turned_away() };
+            let group = self.group.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let router = if may_enter(&stream, us, group.as_ref()) { router.clone() } else { turned_away() };
             tokio::spawn(async move {
                 serve_one(stream, router).await;
                 drop(slot);

@@ -79,16 +79,25 @@ async fn show(shared: &Shared, overrides: &Overrides) -> Ended {
     {
         let shown: Value = client.get("/v1/config").await?;
         let text = shown["text"].as_str().unwrap_or_default().to_owned();
-        out::either(shared.json, &shown["settings"], || out::clean_lines(&text));
+        out::either(shared.json, &shown["settings"], || with_fixed(&out::clean_lines(&text)));
         return Ok(());
     }
     let settings = settings::load(&place, overrides)?;
-    out::either(shared.json, &settings::to_json(&settings), || settings.to_toml());
+    out::either(shared.json, &settings::to_json(&settings), || with_fixed(&settings.to_toml()));
     Ok(())
+}
+
+/// With a word on what a reload cannot change.
+fn with_fixed(text: &str) -> String {
+    let fixed = Settings::FIXED.join(", ");
+    format!("# A reload changes everything but {fixed}, the identity and the data folder.\n{text}")
 }
 
 fn people(reloaded: &Reloaded) -> String {
     let mut text = format!("{} was read again", out::clean(&reloaded.file));
+    if !reloaded.changed.is_empty() {
+        text.push_str(&format!("\nchanged: {}", out::clean(&reloaded.changed.join(", "))));
+    }
     if !reloaded.needs_restart.is_empty() {
         text.push_str(&format!("\nonly a restart changes: {}", reloaded.needs_restart.join(", ")));
     }

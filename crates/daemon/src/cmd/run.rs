@@ -14,6 +14,9 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 /// Run a node until it is told to stop. This is what `peerkeep` alone does.
 ///
@@ -119,22 +122,21 @@ fn harden(die_with_parent: bool) {
 fn log_to_stderr(log: &LogSettings) -> Result<Level, Failure> {
     let fixed = std::env::var("RUST_LOG").is_ok_and(|filter| !filter.is_empty());
     let text = if fixed { std::env::var("RUST_LOG").unwrap_or_default() } else { log.level.clone() };
-    let filter = filter(&text)?;
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr);
-    let level = match log.format {
-        LogFormat::Json => {
-            let builder = builder.json().with_env_filter(filter).with_filter_reloading();
-            let handle = builder.reload_handle();
-            builder.init();
-            Level::new(fixed, move |filter| handle.reload(filter).is_ok())
-        }
-        LogFormat::Text => {
-            let colour = io::stderr().is_terminal();
-            let builder = builder.with_ansi(colour).with_env_filter(filter).with_filter_reloading();
-            let handle = builder.reload_handle();
-            builder.init();
-            Level::new(fixed, move |filter| handle.reload(filter).is_ok())
-        }
-    };
+    let (filter, filter_handle) = reload::Layer::new(filter(&text)?);
+    let (lines, look_handle) = reload::Layer::new(look(log.format));
+    tracing_subscriber::registry().with(lines).with(filter).init();
+    let level = Level::new(fixed, move |filter, format| {
+        let filtered = filter.is_none_or(|filter| filter_handle.reload(filter).is_ok());
+        filtered && look_handle.reload(look(format)).is_ok()
+    });
     Ok(level)
+}
+
+/// How lines look. Boxed, so that one can take the other's place.
+fn look(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    match format {
+        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+    }
 }

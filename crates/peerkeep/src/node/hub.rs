@@ -9,7 +9,7 @@ use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, Preference, Target, Who};
 use peerkeep_mesh::{Exchange, Known};
 use peerkeep_net::Names;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -26,6 +26,8 @@ pub(super) struct Hub {
     pub news: Notify,
     /// The machine's network changed.
     pub moved: Notify,
+    /// Peers are told about each other.
+    pub exchange: AtomicBool,
     preference: Mutex<Preference>,
     tables: Mutex<Tables>,
     book: Mutex<Vec<Known>>,
@@ -78,6 +80,7 @@ impl Hub {
             tallies: Tallies::default(),
             news: Notify::new(),
             moved: Notify::new(),
+            exchange: AtomicBool::new(true),
             preference: Mutex::new(preference),
             tables: Mutex::new(Tables { epoch, ..Tables::default() }),
             book: Mutex::default(),
@@ -232,15 +235,14 @@ impl Hub {
     }
 }
 
-/// What the mesh asks when a peer wants to know of others. `off` tells nothing.
+/// What the mesh asks when a peer wants to know of others; switched off, it tells nothing.
 pub(super) struct Teller {
     pub hub: Arc<Hub>,
-    pub on: bool,
 }
 
 impl Exchange for Teller {
     fn sample(&self, to: &PeerKey, max: usize) -> Vec<Known> {
-        if !self.on {
+        if !self.hub.exchange.load(Ordering::Relaxed) {
             return Vec::new();
         }
         let book = self.hub.book();

@@ -8,6 +8,7 @@ mod events;
 mod hub;
 mod local;
 mod look;
+mod measure;
 mod observer;
 mod quiet;
 mod shared;

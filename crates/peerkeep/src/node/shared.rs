@@ -2,7 +2,7 @@
 //! end and closes everything in order.
 
 use super::hub::Hub;
-use super::start::{DRAIN, mesh_config, tcp_options};
+use super::start::{DRAIN, journal, mesh_config, read_secret, store_limits, tcp_options};
 use super::{local, whom};
 use crate::{
     Ailment, CommandError, DataDir, EventKind, PeerAddress, PeerId, Place, Reason, Settings, SettingsError,
@@ -12,6 +12,8 @@ use peerkeep_core::{Addr, Answer as CoreAnswer, Command};
 use peerkeep_mesh::{Handle, MeshConfig, MeshStack, Registry};
 use peerkeep_net::{Directory, Owner, OwnerError, Running, Shards, Stopped};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -42,6 +44,7 @@ struct Taken {
     settings: Settings,
     mesh: MeshConfig,
     journal: Option<Ailment>,
+    folder: Option<PathBuf>,
 }
 
 /// The supervisor's ends of the channels.
@@ -51,23 +54,7 @@ pub(super) struct Ends {
 }
 
 /// Settings that take effect at a start only.
-const AT_START: &[&str] = &[
-    "node.threads",
-    "network.name",
-    "network.secret_file",
-    "listen.addresses",
-    "listen.next_port",
-    "peers.exchange",
-    "liveness.keepalive_idle",
-    "liveness.keepalive_interval",
-    "liveness.keepalive_count",
-    "journal.enabled",
-    "journal.segment",
-    "journal.segments",
-    "api.socket",
-    "api.group",
-    "log.format",
-];
+const AT_START: &[&str] = &["listen.addresses", "listen.next_port"];
 
 impl Shared {
     #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
@@ -94,7 +81,7 @@ impl Shared {
             started_at: Timestamp::now(),
             stopped: is_stopped,
             stack,
-            taken: Mutex::new(Taken { settings, mesh, journal: None }),
+            taken: Mutex::new(Taken { settings, mesh, journal: None, folder: None }),
             _alive: alive,
         };
         (Arc::new(shared), Ends { alive: is_alive, stopped })
@@ -110,6 +97,10 @@ impl Shared {
 
     pub fn note_journal(&self, ailment: Option<Ailment>) {
         self.taken().journal = ailment;
+    }
+
+    pub fn note_folder(&self, folder: Option<&Path>) {
+        self.taken().folder = folder.map(Path::to_owned);
     }
 
     /// What is wrong with the node's parts.
@@ -142,6 +133,14 @@ impl Shared {
             (taken.settings.clone(), taken.mesh.clone())
         };
         let changes = old.changes(&new);
+        let fixed: Vec<&'static str> = Settings::FIXED
+            .iter()
+            .copied()
+            .filter(|key| changes.iter().any(|change| change == key))
+            .collect();
+        if !fixed.is_empty() {
+            return Err(CommandError::NeedsRestart(fixed));
+        }
         let later: Vec<&'static str> =
             AT_START.iter().copied().filter(|key| changes.iter().any(|change| change == key)).collect();
         keep_until_restart(&mut new, &old);
@@ -149,7 +148,14 @@ impl Shared {
         new.check()?;
         let epoch = self.owner.ask(|view, _| view.epoch()).await.map_err(owner_error)?;
         let config = new.core_config(self.id.key(), epoch)?;
-        mesh = mesh_config(&new, mesh.secret.clone(), mesh.listen.clone());
+        let (old_secret, old_name) = (mesh.secret.clone(), mesh.network.clone());
+        mesh = mesh_config(&new, read_secret(&new)?, mesh.listen.clone());
+        let same_secret = match (&old_secret, &mesh.secret) {
+            (None, None) => true,
+            (Some(old), Some(new)) => old.is_same(new),
+            _ => false,
+        };
+        let moved_out = !same_secret || old_name != mesh.network;
         mesh.check().map_err(|error| part_error("network", error.to_string()))?;
         let preference = config.preference;
         self.command(Command::Configure(Box::new(config))).await?;
@@ -160,6 +166,10 @@ impl Shared {
             let mut taken = self.taken();
             taken.settings = new.clone();
             taken.mesh = mesh;
+        }
+        self.apply_parts(&old, &new).await;
+        if moved_out {
+            self.leave_network().await;
         }
         self.apply_wishes(&old, &new).await;
         self.hub.bell.ring(EventKind::Configured);
@@ -172,6 +182,34 @@ impl Shared {
         let addrs = local::announced(&taken.settings, &self.locals);
         taken.mesh.listen.set(addrs.clone());
         addrs
+    }
+
+    /// Parts beside the core and the mesh. None of them can refuse: what fails is an ailment, as at a start.
+    async fn apply_parts(&self, old: &Settings, new: &Settings) {
+        self.hub.exchange.store(new.peers.exchange, Ordering::Relaxed);
+        self.owner.tuning().set(tcp_options(new));
+        if let Some(store) = &self.hub.store {
+            store.limit(store_limits(new));
+        }
+        if old.journal == new.journal {
+            return;
+        }
+        let folder = self.taken().folder.clone();
+        let (options, mut ailment) = journal(new, folder.as_deref());
+        if let Ok(Err(error)) = self.owner.record(options).await {
+            tracing::warn!(%error, "no journal is kept");
+            let (part, text) = ("journal".to_owned(), error.to_string());
+            ailment = Some(Ailment { part, text, since: Timestamp::now() });
+        }
+        self.note_journal(ailment);
+    }
+
+    /// Whoever was met under another name or secret has to show that it belongs to this network, too.
+    async fn leave_network(&self) {
+        tracing::info!("the network or its secret changed: all connections are made anew");
+        for (key, _) in self.directory.all() {
+            let _ = self.command(Command::Disconnect(whom::who(key))).await;
+        }
     }
 
     /// Peers that the settings want, want no longer, or no longer allow.
@@ -257,19 +295,8 @@ async fn keep_looking(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>, 
 
 /// Puts back what only a start can change, so that the settings in force say what is so.
 fn keep_until_restart(new: &mut Settings, old: &Settings) {
-    new.node.threads = old.node.threads;
-    new.network.name.clone_from(&old.network.name);
-    new.network.secret_file.clone_from(&old.network.secret_file);
     new.listen.addresses.clone_from(&old.listen.addresses);
     new.listen.next_port = old.listen.next_port;
-    new.peers.exchange = old.peers.exchange;
-    new.liveness.keepalive_idle = old.liveness.keepalive_idle;
-    new.liveness.keepalive_interval = old.liveness.keepalive_interval;
-    new.liveness.keepalive_count = old.liveness.keepalive_count;
-    new.journal = old.journal.clone();
-    new.api = old.api.clone();
-    new.log.format = old.log.format;
-    debug_assert_eq!(tcp_options(new), tcp_options(old));
 }
 
 fn part_error(key: &str, what: String) -> SettingsError {

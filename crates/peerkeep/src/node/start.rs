@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Further ports that `listen.next_port` tries.
@@ -97,13 +98,13 @@ fn identity(given: Option<Identity>, folder: Option<&Path>) -> Result<Identity, 
     }
 }
 
-fn read_secret(settings: &Settings) -> Result<Option<Secret>, SettingsError> {
+pub(super) fn read_secret(settings: &Settings) -> Result<Option<Secret>, SettingsError> {
     let Some(bytes) = settings.read_secret()? else { return Ok(None) };
     // `read_secret` has seen to the length.
     Ok(Secret::new(bytes.to_vec()).ok())
 }
 
-fn store_limits(settings: &Settings) -> StoreLimits {
+pub(super) fn store_limits(settings: &Settings) -> StoreLimits {
     StoreLimits { peers: settings.limits.known_peers, bans: settings.limits.bans, ..StoreLimits::default() }
 }
 
@@ -134,7 +135,8 @@ async fn launch(
     let mesh_config = mesh_config(&settings, secret, listen.clone());
     let registry = Registry::default();
     let mesh_identity = peerkeep_mesh::Identity::from_seed(identity.seed()).map_err(|error| part(&error))?;
-    let teller = Arc::new(Teller { hub: hub.clone(), on: settings.peers.exchange });
+    hub.exchange.store(settings.peers.exchange, Ordering::Relaxed);
+    let teller = Arc::new(Teller { hub: hub.clone() });
     let stack = MeshStack::new(&mesh_identity, &mesh_config, registry.clone(), teller)
         .map_err(|error| part(&error))?;
     let shards = shards(&settings)?;
@@ -154,7 +156,7 @@ async fn launch(
         serving.push(served.map_err(|error| StartError::System { what: "watching a listener", error })?);
         tracing::info!(address = %local, "listening");
     }
-    let (journal, journal_ailment) = journal(&settings, folder.as_ref());
+    let (journal, journal_ailment) = journal(&settings, folder.as_ref().map(DataDir::path));
     let first = first_actions(&settings, loaded, &config, &hub, owner.names());
     let setup = Setup {
         config,
@@ -169,6 +171,7 @@ async fn launch(
     let (shared, ends) =
         Shared::new(identity.id(), settings, owner, hub, stack, mesh_config, registry, directory, locals);
     shared.note_journal(journal_ailment);
+    shared.note_folder(folder.as_ref().map(DataDir::path));
     supervise(&shared, ends, running, shards, folder);
     shared.want_names().await;
     tracing::info!(id = %shared.id, epoch, "started");
@@ -237,9 +240,12 @@ fn bind(settings: &Settings, tcp: &TcpOptions) -> Result<Vec<Listener>, StartErr
 }
 
 /// A journal that cannot be kept is no reason not to start (fault K7).
-fn journal(settings: &Settings, folder: Option<&DataDir>) -> (Option<JournalOptions>, Option<Ailment>) {
+pub(super) fn journal(
+    settings: &Settings,
+    folder: Option<&Path>,
+) -> (Option<JournalOptions>, Option<Ailment>) {
     let Some(folder) = folder.filter(|_| settings.journal.enabled) else { return (None, None) };
-    let dir = folder.path().join("journal");
+    let dir = folder.join("journal");
     let probe = dir.join(".probe");
     let tried = DataDir::check(&dir).map_err(|error| error.to_string()).and_then(|()| {
         let written = std::fs::write(&probe, b"peerkeep").and_then(|()| std::fs::remove_file(&probe));

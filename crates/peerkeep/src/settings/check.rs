@@ -94,6 +94,7 @@ impl Settings {
         self.check_names(&mut wrong);
         self.check_addresses(&mut wrong);
         self.check_numbers(&mut wrong);
+        self.check_metrics(&mut wrong);
         if let Err(error) = self.to_core(PeerKey::ed25519([0; 32]), 1).check() {
             let key = key_of(&error);
             // Of the two that do not fit together, the one that stands in the file is the one to show.
@@ -173,6 +174,33 @@ impl Settings {
         }
         if self.liveness.keepalive_count == 0 || self.liveness.keepalive_count > 127 {
             wrong("liveness.keepalive_count", "must lie within 1 and 127".to_owned());
+        }
+    }
+
+    fn check_metrics(&self, wrong: &mut impl FnMut(&str, String)) {
+        let metrics = &self.metrics;
+        let is_host = |host: &str| {
+            host.rsplit_once(':').is_some_and(|(name, port)| {
+                !name.is_empty() && name.len() <= 253 && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        };
+        if metrics.hosts.len() > 16 {
+            wrong("metrics.hosts", "at most 16 names".to_owned());
+        }
+        if let Some(bad) = metrics.hosts.iter().find(|host| !is_host(host)) {
+            wrong(
+                "metrics.hosts",
+                format!("expected names such as \"node.example.org:7331\", found {bad:?}"),
+            );
+        }
+        if metrics.enabled && !metrics.address.ip().is_loopback() && metrics.hosts.is_empty() {
+            wrong(
+                "metrics.address",
+                format!(
+                    "{} can be reached from other machines: list in metrics.hosts under which names they may ask",
+                    metrics.address
+                ),
+            );
         }
     }
 

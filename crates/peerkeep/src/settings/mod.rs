@@ -51,6 +51,8 @@ pub struct Settings {
     pub journal: JournalSettings,
     /// `[api]`
     pub api: ApiSettings,
+    /// `[metrics]`
+    pub metrics: MetricsSettings,
     /// `[log]`
     pub log: LogSettings,
 }
@@ -315,6 +317,18 @@ section! {
     }
 }
 
+section! {
+    /// The endpoint that monitoring reads.
+    MetricsSettings["metrics"] {
+        /// Whether there is one.
+        enabled: bool = false,
+        /// Where it listens; other machines than this one need `hosts`.
+        address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7331)),
+        /// Further names under which it may be asked, each as `host:port`.
+        hosts: Vec<String> = Vec::new(),
+    }
+}
+
 value::words! {
     /// How log lines look.
     LogFormat {
@@ -434,6 +448,7 @@ impl Settings {
         self.bans.visit(visitor);
         self.journal.visit(visitor);
         self.api.visit(visitor);
+        self.metrics.visit(visitor);
         self.log.visit(visitor);
     }
 }

@@ -55,6 +55,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Keeps from now on so much at most; what is too much goes with the next writing of its kind.
+    pub fn limit(&self, limits: StoreLimits) {
+        self.queue.limit(limits);
+    }
+
     /// Opens the store in that folder, or makes one.
     ///
     /// # Errors
@@ -145,7 +150,7 @@ impl Store {
 
 /// The store's thread: opens, tells what was found, and writes until the queue is closed.
 async fn serve(path: PathBuf, queue: Arc<Queue>, opened: oneshot::Sender<Result<Loaded, StoreError>>) {
-    let (conn, loaded) = match open_or_repair(&path, queue.limits).await {
+    let (conn, loaded) = match open_or_repair(&path, queue.limits()).await {
         Ok(Opened::Whole(conn, loaded)) => (Some(conn), loaded),
         Ok(Opened::Nothing(trouble)) => {
             queue.fell_ill(trouble);

@@ -55,7 +55,7 @@ struct Waiting {
 }
 
 pub(super) struct Queue {
-    pub(super) limits: StoreLimits,
+    limits: Mutex<StoreLimits>,
     waiting: Mutex<Waiting>,
     pub(super) stir: Notify,
     /// A full batch waits, or somebody asks: no reason to let more gather.
@@ -67,12 +67,22 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(limits: StoreLimits) -> Queue {
         Queue {
-            limits,
+            limits: Mutex::new(limits),
             waiting: Mutex::default(),
             stir: Notify::new(),
             urgent: Notify::new(),
             health: Notify::new(),
         }
+    }
+
+    /// The caps in force.
+    pub(super) fn limits(&self) -> StoreLimits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these.
+    pub(super) fn limit(&self, limits: StoreLimits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -83,7 +93,7 @@ impl Queue {
     pub(super) fn push_peer(&self, who: Who, change: Change<StoredPeer>) {
         let full = {
             let mut waiting = self.waiting();
-            let most = usize::try_from(self.limits.peers).unwrap_or(usize::MAX).saturating_mul(2);
+            let most = usize::try_from(self.limits().peers).unwrap_or(usize::MAX).saturating_mul(2);
             // Only a disk that is gone for long lets so many gather; what is not kept is put again when it changes.
             if waiting.peers.len() < most || waiting.peers.contains_key(&who) {
                 waiting.peers.insert(who, change);
@@ -96,7 +106,7 @@ impl Queue {
     pub(super) fn push_ban(&self, target: Target, change: Change<StoredBan>) {
         {
             let mut waiting = self.waiting();
-            let most = usize::try_from(self.limits.bans).unwrap_or(usize::MAX).saturating_mul(2);
+            let most = usize::try_from(self.limits().bans).unwrap_or(usize::MAX).saturating_mul(2);
             if waiting.bans.len() < most || waiting.bans.contains_key(&target) {
                 waiting.bans.insert(target, change);
             }

@@ -99,7 +99,7 @@ impl Writer {
     }
 
     async fn repair(&mut self, error: &str) -> Result<(), String> {
-        let most = self.queue.limits.peers.max(self.queue.limits.bans);
+        let most = self.queue.limits().peers.max(self.queue.limits().bans);
         let (aside, saved) = file::quarantine(&self.path, most).await.map_err(|error| error.to_string())?;
         super::report_damage(&self.path, &aside, error, &saved);
         let mut conn = file::open(&self.path).await.map_err(|trouble| trouble.text())?;
@@ -191,7 +191,7 @@ async fn trim_tables(
     trim: bool,
 ) -> Result<(), sqlx::Error> {
     if batch.peers.iter().any(|(_, change)| matches!(change, Change::Put(_))) {
-        let excess = count(conn, "SELECT count(*) FROM peers").await? - i64::from(queue.limits.peers);
+        let excess = count(conn, "SELECT count(*) FROM peers").await? - i64::from(queue.limits().peers);
         if excess > 0 {
             let least = "DELETE FROM peers WHERE who IN \
                          (SELECT who FROM peers ORDER BY wanted, seen_at, updated_at LIMIT ?)";
@@ -199,7 +199,7 @@ async fn trim_tables(
         }
     }
     if !batch.bans.is_empty() {
-        let excess = count(conn, "SELECT count(*) FROM bans").await? - i64::from(queue.limits.bans);
+        let excess = count(conn, "SELECT count(*) FROM bans").await? - i64::from(queue.limits().bans);
         if excess > 0 {
             let oldest = "DELETE FROM bans WHERE target IN (SELECT target FROM bans ORDER BY set_at LIMIT ?)";
             sqlx::query(oldest).bind(excess).execute(&mut *conn).await?;
@@ -210,14 +210,14 @@ async fn trim_tables(
                      (SELECT id FROM history WHERE who = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
         sqlx::query(older)
             .bind(who)
-            .bind(i64::from(queue.limits.history_per_peer))
+            .bind(i64::from(queue.limits().history_per_peer))
             .execute(&mut *conn)
             .await?;
     }
     if trim {
         let older =
             "DELETE FROM history WHERE id <= (SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?)";
-        sqlx::query(older).bind(i64::from(queue.limits.history)).execute(&mut *conn).await?;
+        sqlx::query(older).bind(i64::from(queue.limits().history)).execute(&mut *conn).await?;
     }
     Ok(())
 }

@@ -1,0 +1,176 @@
+//! Settings that change while the node runs reach what is there already: connections, journal, store and peers.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{address, connected, node, settings, soon, stored, until};
+use peerkeep::{EventKind, Outcome};
+use std::path::Path;
+use std::time::Duration;
+
+#[tokio::test]
+async fn another_secret_or_name_makes_every_connection_anew_and_shuts_out_who_does_not_follow() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("secret");
+    let write = |text: &str| {
+        std::fs::write(&file, text).expect("writable");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, mode).expect("ours");
+    };
+    write("the first secret of all");
+    let with = |host| {
+        let mut settings = settings(host);
+        settings.network.secret_file = Some(file.clone());
+        settings
+    };
+    let (a, b) = (node(1, with(21)).await, node(2, with(22)).await);
+    a.want(address(&b)).await.expect("wanted");
+    connected(&a, &b).await;
+    let mut events = b.events();
+    write("the second secret of all");
+    assert_eq!(a.configure(a.settings()).await, Ok(vec![]), "the same file says something else now");
+    until(&mut events, "cut off", |event| matches!(event, EventKind::Lost { .. })).await;
+    let outcome = a.connect(address(&b), Duration::from_secs(3)).await.expect("allowed");
+    assert!(!matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+    b.configure(b.settings()).await.expect("the new secret");
+    connected(&a, &b).await;
+
+    let mut renamed = b.settings();
+    renamed.network.name = "elsewhere".to_owned();
+    let mut events = a.events();
+    b.configure(renamed).await.expect("another name");
+    until(&mut events, "gone to another network", |event| matches!(event, EventKind::Lost { .. })).await;
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_changes_nothing() {
+    let a = node(3, settings(23)).await;
+    let mut bad = a.settings();
+    bad.network.secret_file = Some("/nowhere/secret".into());
+    bad.limits.total = 77;
+    let error = a.configure(bad).await.expect_err("refused");
+    assert!(error.to_string().contains("network.secret_file"), "{error}");
+    assert_eq!(a.settings().limits.total, 500);
+    a.shutdown().await;
+}
+
+fn segments(folder: &Path) -> usize {
+    let folder = folder.join("data/journal");
+    std::fs::read_dir(folder)
+        .map_or(0, |files| files.flatten().filter(|file| file.path().extension().is_some()).count())
+}
+
+#[tokio::test]
+async fn the_journal_is_switched_off_and_on_while_the_node_runs_and_every_part_replays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (a, b) = (stored(folder.path(), settings(24)).await, node(4, settings(25)).await);
+    let mut quiet = a.settings();
+    quiet.journal.enabled = false;
+    assert_eq!(a.configure(quiet).await, Ok(vec![]));
+    let before = segments(folder.path());
+    assert_eq!(before, 1);
+    a.want(address(&b)).await.expect("wanted");
+    connected(&a, &b).await;
+    let mut loud = a.settings();
+    loud.journal.enabled = true;
+    loud.journal.segments = 3;
+    assert_eq!(a.configure(loud).await, Ok(vec![]));
+    soon("the second segment", async {
+        while segments(folder.path()) < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    a.shutdown().await;
+    b.shutdown().await;
+    for file in std::fs::read_dir(folder.path().join("data/journal")).expect("listable").flatten() {
+        let bytes = std::fs::read(file.path()).expect("readable");
+        let mut replay = peerkeep_core::journal::Replay::new(&bytes).expect("begins with a checkpoint");
+        let mut out = peerkeep_core::Effects::new();
+        while replay.step(&mut out).expect("the same digests").is_some() {}
+    }
+}
+
+#[tokio::test]
+async fn peers_are_told_of_no_longer_once_exchange_is_switched_off() {
+    let (a, b, c) = (node(5, settings(26)).await, node(6, settings(27)).await, node(7, settings(28)).await);
+    let mut silent = a.settings();
+    silent.peers.exchange = false;
+    silent.peers.target = 0;
+    assert_eq!(a.configure(silent).await, Ok(vec![]));
+    b.want(address(&a)).await.expect("wanted");
+    connected(&a, &b).await;
+    let mut events = b.events();
+    c.want(address(&a)).await.expect("wanted");
+    connected(&a, &c).await;
+    let heard = tokio::time::timeout(Duration::from_secs(2), async {
+        while let Some(event) = events.next().await {
+            if event.what.peer() == Some(&c.id()) {
+                return;
+            }
+        }
+    });
+    assert!(heard.await.is_err(), "it was told of");
+    let mut open = a.settings();
+    open.peers.exchange = true;
+    a.configure(open).await.expect("fine");
+    let mut events = b.events();
+    c.disconnect(a.id()).await.expect("connected");
+    until(&mut events, "told of again", |event| event.peer() == Some(&c.id())).await;
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn s1_60_a_lowered_limit_closes_connections_for_want_of_resources_and_both_sides_record_it() {
+    // Nobody dials to fill a target: the connections counted are those made here.
+    let alone = |host| {
+        let mut settings = settings(host);
+        settings.peers.target = 0;
+        settings
+    };
+    let hub = node(8, alone(29)).await;
+    let mut others = Vec::new();
+    for number in 0..4 {
+        let other = node(10 + number, alone(30 + number)).await;
+        other.connect(address(&hub), Duration::from_secs(20)).await.expect("allowed");
+        others.push(other);
+    }
+    let mut events = hub.events();
+    let mut fewer = hub.settings();
+    fewer.limits.inbound = 2;
+    hub.configure(fewer).await.expect("fine");
+    for _ in 0..2 {
+        let lost = until(&mut events, "closed", |event| matches!(event, EventKind::Lost { .. })).await;
+        let EventKind::Lost { reason, .. } = lost.what else { unreachable!("asked for") };
+        assert_eq!(reason, peerkeep::CloseReason::Resources);
+    }
+    let status = hub.status().await.expect("runs");
+    assert_eq!(status.counts.connected, 2);
+    assert_eq!(
+        hub.connection_limits_reached(peerkeep_core::Addr::tcp(([10, 0, 0, 1], 1).into())).await,
+        Ok(None)
+    );
+    assert_eq!(hub.is_inbound_full().await, Ok(true));
+    soon("their side", async {
+        loop {
+            let mut told = 0;
+            for other in &others {
+                let seen = other.peer(hub.id()).await.expect("known");
+                told += usize::from(seen.last_close == Some(peerkeep::CloseReason::Resources));
+            }
+            if told >= 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    for other in others {
+        other.shutdown().await;
+    }
+    hub.shutdown().await;
+}
