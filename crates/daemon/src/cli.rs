@@ -73,6 +73,7 @@ pub enum Command {
     Openapi(cmd::openapi::Args),
     Replay(cmd::replay::Args),
     Demo(cmd::demo::Args),
+    Sim(cmd::sim::Args),
     Completions(cmd::completions::Args),
 }
 

@@ -17,6 +17,7 @@ pub mod replay;
 pub mod reset;
 pub mod retry;
 pub mod run;
+pub mod sim;
 pub mod status;
 pub mod unban;
 pub mod unwant;
@@ -47,6 +48,7 @@ pub fn perform(cli: Cli) -> Ended {
         Some(Command::Openapi(args)) => openapi::run(&shared, &args),
         Some(Command::Replay(args)) => replay::run(&shared, &args),
         Some(Command::Demo(args)) => demo::run(&shared, args),
+        Some(Command::Sim(args)) => sim::run(&shared, &args),
         Some(command) => on_runtime(talk(&shared, command))?,
     }
 }
@@ -74,7 +76,8 @@ async fn talk(shared: &Shared, command: Command) -> Ended {
         | Command::Identity(_)
         | Command::Openapi(_)
         | Command::Replay(_)
-        | Command::Demo(_) => Ok(()),
+        | Command::Demo(_)
+        | Command::Sim(_) => Ok(()),
     }
 }
 
