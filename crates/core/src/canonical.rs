@@ -8,7 +8,7 @@
 use crate::conn::Conn;
 use crate::slab::NONE;
 use crate::wheel::Owner;
-use crate::{ConnRef, Core, Duplicates, Liveness, Time};
+use crate::{ConnRef, Core, Duplicates, Liveness, Stage, Time};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
@@ -86,6 +86,10 @@ impl Core {
         (conn.direction, conn.stage, conn.remote, conn.met, conn.was_up, conn.replaces).hash(out);
         (conn.dial, conn.my_epoch, conn.peer_epoch, timer, conn.probes, conn.courtesy, conn.why).hash(out);
         (conn.fault, conn.retry_after).hash(out);
+        if conn.stage == Stage::Resolving {
+            // Its hello is yet to be made.
+            conn.accepted.hash(out);
+        }
         if conn.is_pending() {
             (relative(conn.deadline, now), conn.legs.as_slice()).hash(out);
         } else {

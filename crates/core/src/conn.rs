@@ -79,6 +79,9 @@ pub(crate) struct Conn {
     pub dial: u32,
     /// Our epoch when we dialled.
     pub my_epoch: u64,
+    /// Outbound: their highest dial that we had accepted when this one was decided, with their epoch. What is accepted
+    /// while names are looked up is no reason to hold the other end for dead.
+    pub accepted: (u64, u32),
     /// Theirs, from hello or answer; 0 until known.
     pub peer_epoch: u64,
     /// The one establishment deadline.
@@ -113,6 +116,7 @@ impl Conn {
             courtesy: None,
             dial: 0,
             my_epoch: 0,
+            accepted: (0, 0),
             peer_epoch: 0,
             deadline: Time::NEVER,
             began: now,

@@ -111,6 +111,7 @@ impl Core {
         let mut conn = Conn::new(stack, Direction::Outbound, stage, remote, self.now);
         self.last_dial += 1;
         conn.dial = self.last_dial;
+        conn.accepted = self.contacts.row(row).accepted;
         conn.my_epoch = if canary::on(Canary::NoBootEpoch) { 1 } else { self.cfg.epoch };
         conn.replaces = replaces;
         conn.deadline = self.now + self.cfg.rules(stack).establish;

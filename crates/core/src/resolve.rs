@@ -91,8 +91,10 @@ impl Core {
         }
         let accepted = self.contacts.row(contact).accepted;
         let mut newer_epoch = 0;
-        let mut stale = accepted > theirs;
-        if accepted.0 > hello.epoch {
+        // An equal number is no later dial either: the peer began to count anew within one epoch, as when it lost its
+        // store and was back within the second. It has to pass that epoch, or its numbers would be old for long.
+        let mut stale = accepted >= theirs && accepted != (0, 0);
+        if stale {
             newer_epoch = accepted.0;
         }
         let others = self.conns_of(contact);

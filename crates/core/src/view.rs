@@ -105,7 +105,7 @@ impl<'a> View<'a> {
             greeting: Greeting {
                 epoch: row.my_epoch,
                 dial: row.dial,
-                accepted: contact.accepted,
+                accepted: row.accepted,
                 replaces: row.replaces,
             },
         })

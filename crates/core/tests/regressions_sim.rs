@@ -40,3 +40,42 @@ fn a_new_wish_for_a_peer_that_let_us_go_waits_for_the_backoff_and_not_for_the_co
         assert!(rig.dialled().is_some(), "asked for again, it is dialled within the first backoff");
     }
 }
+
+/// Found by seed 15460 of the first worlds: the hello of a dial that had waited for names said that it had accepted a
+/// conn which was only held, and when it came late it took the good connection down.
+#[test]
+fn a_dial_that_waits_for_names_does_not_claim_what_was_accepted_since() {
+    let mut rig = Rig::new(|_| ());
+    // Higher than we are: we hold its conn while our own dial is pending.
+    rig.ask(Command::Want { who: peer(200), addrs: addrs(&[]), named: true });
+    let looking = rig.core.view().conns().next().expect("a look-up").conn;
+    let inbound = rig.arrive(at(200)).expect("it is let in");
+    rig.hello(inbound, 200, Greeting { epoch: 500, dial: 2, ..Greeting::default() });
+    assert!(rig.core.view().conn(inbound).is_some_and(|conn| conn.stage == Stage::Held));
+    rig.saw(Fact::Resolved { conn: looking, addrs: addrs(&[at(200)]) });
+    let dial = rig.core.view().dial(looking).expect("a dial");
+    assert_eq!(
+        dial.greeting.accepted,
+        (0, 0),
+        "its number was given before the other side's dial was accepted"
+    );
+}
+
+/// Found by seed 23626 of the first worlds: a peer that lost its store and was back within the second counts its dials
+/// anew in the same epoch. A number that was accepted before is no later dial, and the refusal heals the peer at once.
+#[test]
+fn fault_h15_a_dial_number_seen_before_is_refused_with_the_epoch_to_pass() {
+    let mut rig = Rig::new(|_| ());
+    let up = rig.inbound(1, 5).expect("it is let in");
+    for dial in [5, 1] {
+        let again = rig.arrive(at(1)).expect("it is let in");
+        rig.hello(again, 1, Greeting { epoch: 500, dial, ..Greeting::default() });
+        assert_eq!(rig.turned(again), Some(Refusal::Stale { newer: 500 }), "dial {dial}");
+        assert_eq!(rig.closed(), [], "what is up stays up");
+        rig.gone(again, End::Asked);
+    }
+    let healed = rig.arrive(at(1)).expect("it is let in");
+    rig.hello(healed, 1, Greeting { epoch: 501, dial: 2, ..Greeting::default() });
+    assert_eq!(rig.turned(healed), None);
+    assert_eq!(rig.closed(), [(up, Close::Dead)]);
+}
