@@ -3,7 +3,10 @@
 
 use crate::conn::{Conn, MAX_LEGS};
 use crate::wheel::Owner;
-use crate::{Addr, AddrKind, Core, Direction, Effect, Effects, Limit, Refusal, StackId, Stage, Ticket};
+use crate::{
+    Addr, AddrKind, Close, Core, Direction, Effect, Effects, Limit, PeerKey, Refusal, StackId, Stage, Ticket,
+    Told,
+};
 use arrayvec::ArrayVec;
 
 impl Core {
@@ -114,6 +117,26 @@ impl Core {
         self.wheel.arm(Owner::Conn(row), deadline);
         let conn = self.conn_ref(row);
         self.emit(out, Effect::Accept { ticket, conn, deadline });
+    }
+
+    /// The other end of a conn that is up answers from another address now: it is counted there, and bans of the new
+    /// address hold. Limits were passed when it was admitted and are not asked again.
+    pub(crate) fn handle_moved(&mut self, row: u32, key: PeerKey, at: Addr, out: &mut Effects) {
+        let conn = self.conns.row(row);
+        let (contact, was) = (conn.contact, conn.remote);
+        if self.contacts.row(contact).who.key != key || was == at {
+            self.stats.late_facts += 1;
+            return;
+        }
+        self.count_conn(row, false);
+        self.conns.row_mut(row).remote = at;
+        self.count_conn(row, true);
+        if self.bans.ip(at.ip).is_some() {
+            self.close(row, Close::Banned, out);
+            self.settle(contact, out);
+        } else {
+            self.tell(contact, row, Told::Routed, out);
+        }
     }
 
     /// Room for one more contact, made if need be by forgetting one that is of no use; gossip may only displace

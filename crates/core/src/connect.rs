@@ -361,11 +361,13 @@ impl Core {
         }
     }
 
-    /// An address answered: its failures in a row are over.
+    /// An address answered: its failures in a row are over, and it goes before others that are as good.
     pub(crate) fn clear_failures(&mut self, contact: u32, addr: Addr) {
         let mut all = self.addresses(contact);
-        if let Some(known) = all.iter_mut().find(|known| known.addr == addr && known.failures > 0) {
-            known.failures = 0;
+        let Some(place) = all.iter().position(|known| known.addr == addr) else { return };
+        if place > 0 || all[place].failures > 0 {
+            all[place].failures = 0;
+            all[..=place].rotate_right(1);
             all.sort_by_key(|known| (known.failures, core::cmp::Reverse(known.source)));
             self.set_addresses(contact, &all);
         }

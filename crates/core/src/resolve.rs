@@ -34,6 +34,7 @@ impl Core {
             }
             (Stage::Arriving, _) => self.meet_inbound(row, key, at, greeting, out),
             (Stage::Dialing, _) => self.meet_outbound(row, key, at, greeting, out),
+            (Stage::Up, _) if greeting.is_none() => return self.handle_moved(row, key, at, out),
             _ => {
                 self.stats.late_facts += 1;
                 return;

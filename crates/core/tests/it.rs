@@ -15,6 +15,7 @@ mod health;
 mod hostile;
 mod keeping;
 mod lifecycle;
+mod moves;
 mod looking;
 mod pairs;
 mod random;
