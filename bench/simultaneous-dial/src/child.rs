@@ -150,7 +150,7 @@ async fn listen(mut events: EventStream, seen: Arc<Mutex<Look>>) {
 /// Defaults, but for two things: any free port, and no preference, which would make one side wait for the other.
 fn settings() -> Settings {
     let mut settings = Settings::default();
-    settings.listen.addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    settings.listen.addresses = vec![([127, 0, 0, 1], 0).into()];
     settings.preference.order = DialOrder::Nobody;
     settings
 }

@@ -139,7 +139,7 @@ mod tests {
         let place = place(folder.path(), "");
         let overrides = Overrides { listen: vec![([127, 0, 0, 9], 0).into()], ..Overrides::default() };
         let settings = load(&place, &overrides).expect("good");
-        assert_eq!(settings.listen.addresses, [SocketAddr::from(([127, 0, 0, 9], 0))]);
+        assert_eq!(settings.listen.addresses, [([127, 0, 0, 9], 0).into()]);
         assert_eq!(to_json(&settings)["listen"]["addresses"][0], "127.0.0.9:0");
     }
 

@@ -1,7 +1,8 @@
-//! An application's channel: one Yamux stream as tokio's reader and writer, usable from any thread. Also the words
+//! An application's channel: one stream of a link as tokio's reader and writer, usable from any thread. Also the words
 //! that every stream begins with. A channel that is not read fills its own window and nobody else's.
 
-use crate::handle::{Open, Seat, Shared};
+use crate::handle::{OPEN_TIMEOUT, Open, Seat, Shared};
+use crate::stream::Stream;
 use crate::{ChannelError, Handle};
 use futures::io::{AsyncRead as _, AsyncReadExt, AsyncWrite as _, AsyncWriteExt};
 use peerkeep_core::PeerKey;
@@ -26,14 +27,14 @@ pub(crate) const BUSY: u8 = 2;
 
 /// A channel with a peer. Dropping it resets the stream; `shutdown` finishes our direction.
 pub struct Channel {
-    stream: yamux::Stream,
+    stream: Stream,
     seat: Seat,
     protocol: Box<str>,
     finished: bool,
 }
 
 impl Channel {
-    pub(crate) fn new(stream: yamux::Stream, seat: Seat, protocol: Box<str>) -> Channel {
+    pub(crate) fn new(stream: Stream, seat: Seat, protocol: Box<str>) -> Channel {
         Channel { stream, seat, protocol, finished: false }
     }
 
@@ -58,7 +59,7 @@ impl Channel {
 
     /// The end of a stream that nobody finished is a loss, not an end (fault C4).
     fn check_end(&self) -> io::Result<()> {
-        let lost = self.stream.is_closed() && (!self.finished || self.shared().is_ended());
+        let lost = self.stream.is_cut() && (!self.finished || self.shared().is_ended());
         if lost { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }
@@ -115,7 +116,7 @@ pub(crate) fn preface(name: &str) -> Vec<u8> {
 }
 
 /// Reads the name a stream begins with; `None` when it is none.
-pub(crate) async fn read_preface(stream: &mut yamux::Stream) -> io::Result<Option<Box<str>>> {
+pub(crate) async fn read_preface(stream: &mut Stream) -> io::Result<Option<Box<str>>> {
     let mut length = [0; 1];
     stream.read_exact(&mut length).await?;
     let length = usize::from(length[0]);
@@ -128,7 +129,9 @@ pub(crate) async fn read_preface(stream: &mut yamux::Stream) -> io::Result<Optio
 }
 
 /// Names the protocol on a fresh stream and hands the channel, or the peer's word against it, to whoever asked.
-pub(crate) async fn open(mut stream: yamux::Stream, want: Open) {
+/// Whether the peer answered in time; `None` when that cannot be said.
+pub(crate) async fn open(mut stream: Stream, want: Open) -> Option<bool> {
+    let began = tokio::time::Instant::now();
     let Open { protocol, seat, mut reply } = want;
     let asked = async {
         stream.write_all(&preface(&protocol)).await?;
@@ -138,8 +141,9 @@ pub(crate) async fn open(mut stream: yamux::Stream, want: Open) {
     };
     let word = tokio::select! {
         word = asked => word,
-        () = reply.closed() => return,
+        () = reply.closed() => return (began.elapsed() >= OPEN_TIMEOUT).then_some(false),
     };
+    let answered = word.is_ok().then_some(true);
     let answer = match word {
         Ok(OK) => Ok(Channel::new(stream, seat, protocol)),
         Ok(BUSY) => Err(ChannelError::Busy),
@@ -148,4 +152,5 @@ pub(crate) async fn open(mut stream: yamux::Stream, want: Open) {
         Err(_) => Err(ChannelError::Unknown),
     };
     let _ = reply.send(answer);
+    answered
 }

@@ -1,6 +1,6 @@
 //! What a mesh node is told: its network, who may join, what it calls itself, and its limits. Plain data.
 
-use crate::{Secret, wire};
+use crate::{QuicKeepalive, Secret, wire};
 use peerkeep_core::{Addr, Addrs, PeerKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
@@ -27,6 +27,13 @@ pub struct MeshConfig {
     pub send_budget_bytes: u32,
     /// Longest message accepted or sent. Default 256 KiB, at most the budget.
     pub max_message_bytes: u32,
+    /// Take up QUIC sessions with early data, in both directions. Default: no.
+    ///
+    /// # Security
+    /// An early hello can be replayed. It is answered and has no effect before its sender has proven itself.
+    pub early_data: bool,
+    /// For QUIC when the core asks for no signs of life. Default: none.
+    pub quic_keepalive: Option<QuicKeepalive>,
 }
 
 impl Default for MeshConfig {
@@ -41,6 +48,8 @@ impl Default for MeshConfig {
             max_channels: 32,
             send_budget_bytes: 1024 * 1024,
             max_message_bytes: 256 * 1024,
+            early_data: false,
+            quic_keepalive: None,
         }
     }
 }

@@ -15,7 +15,6 @@ pub(crate) struct Control {
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     ping: Option<(u64, Time)>,
-    rtt: Duration,
     pongs: Bucket,
     asks: Bucket,
     odd: Odd,
@@ -35,7 +34,7 @@ pub(crate) struct Odd {
 /// What came out of the bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The smoothed round trip changed.
+    /// A ping came back after this.
     Rtt(Duration),
     /// They close.
     Goodbye(Close),
@@ -62,7 +61,6 @@ impl Control {
             inbox: Vec::new(),
             outbox: Vec::new(),
             ping: None,
-            rtt: Duration::ZERO,
             pongs: Bucket::full(&PONGS, now),
             asks: Bucket::full(&ASKS, now),
             odd: Odd::default(),
@@ -109,6 +107,12 @@ impl Control {
 
     pub(crate) fn goodbye(&mut self, why: Close) {
         self.say(Say::Goodbye(wire::Goodbye { reason: u32::from(why.code()) + 1 }));
+    }
+
+    /// A goodbye as bytes, from a side that never came to have a control channel.
+    pub(crate) fn last_word(why: Close, out: &mut Vec<u8>) {
+        let goodbye = wire::Goodbye { reason: u32::from(why.code()) + 1 };
+        emit(&Frame { what: Some(Say::Goodbye(goodbye)) }, out);
     }
 
     pub(crate) fn ask(&mut self) {
@@ -180,9 +184,7 @@ impl Control {
         match self.ping {
             Some((nonce, sent)) if nonce == pong.nonce => {
                 self.ping = None;
-                let fresh = now.since(sent).max(Duration::from_micros(1));
-                self.rtt = if self.rtt.is_zero() { fresh } else { (self.rtt * 7 + fresh) / 8 };
-                events.push(Event::Rtt(self.rtt));
+                events.push(Event::Rtt(now.since(sent)));
             }
             _ => self.odd.pongs = self.odd.pongs.saturating_add(1),
         }

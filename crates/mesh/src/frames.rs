@@ -89,6 +89,11 @@ impl Inflow {
         (count, self.body_left == 0)
     }
 
+    /// Whether the header that is whole now answers a ping of our multiplexer.
+    pub(crate) fn is_pong(&self) -> bool {
+        self.header[1] == PING && self.header[3] & ACK != 0
+    }
+
     /// Bytes of the body that are still to come.
     pub(crate) fn body_left(&self) -> usize {
         self.body_left
@@ -120,8 +125,9 @@ impl Outflow {
         self.have == 0 && self.body_left == 0
     }
 
-    /// Takes the bytes that the multiplexer writes.
-    pub(crate) fn handle(&mut self, mut bytes: &[u8]) {
+    /// Takes the bytes that the multiplexer writes; whether a ping of its own was among them.
+    pub(crate) fn handle(&mut self, mut bytes: &[u8]) -> bool {
+        let mut pinged = false;
         while !bytes.is_empty() {
             if self.body_left > 0 {
                 let skip = bytes.len().min(self.body_left);
@@ -136,8 +142,10 @@ impl Outflow {
             if self.have == HEADER_BYTES {
                 self.have = 0;
                 self.body_left = body_bytes(&self.header);
+                pinged |= self.header[1] == PING && self.header[3] & SYN != 0;
             }
         }
+        pinged
     }
 }
 

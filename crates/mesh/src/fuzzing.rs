@@ -5,7 +5,7 @@ use crate::control::{Control, Event, Known};
 use crate::exchange::fit;
 use crate::frames::{HEADER_BYTES, Header, Inflow, Outflow};
 use crate::wire::{MAX_CONTROL_BYTES, MAX_PEERS, PREFIX_BYTES};
-use peerkeep_core::{Addr, Addrs, PeerKey, Time};
+use peerkeep_core::{Addr, AddrKind, Addrs, PeerKey, Time};
 use rustls::pki_types::CertificateDer;
 
 /// The control channel: the same bytes, whole and cut at `cuts`, mean the same; what waits to be written is bounded.
@@ -65,8 +65,8 @@ pub fn exchange(known: Vec<Known>, to: &PeerKey, there: &Addr) {
 fn heard(addrs: &Addrs) -> Option<Addrs> {
     let mut kept = Addrs::new();
     for addr in addrs {
-        let addr = Addr::tcp(addr.socket());
-        if addr.check().is_ok() && !kept.contains(&addr) {
+        let addr = Addr::new(addr.socket(), addr.kind);
+        if addr.kind != AddrKind::Udp && addr.check().is_ok() && !kept.contains(&addr) {
             kept.push(addr);
         }
     }
@@ -91,7 +91,7 @@ pub fn mux_frames(bytes: &[u8], cuts: &[u8]) {
     assert!(whole.given.len() <= bytes.len(), "nothing is made up");
     let (mut out, mut out_cut) = (Outflow::default(), Outflow::default());
     out.handle(bytes);
-    pieces(bytes, cuts).for_each(|piece| out_cut.handle(piece));
+    pieces(bytes, cuts).for_each(|piece| _ = out_cut.handle(piece));
     assert_eq!(out.is_between(), out_cut.is_between());
 }
 

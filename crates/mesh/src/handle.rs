@@ -282,6 +282,12 @@ impl Shared {
         self.used.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether nothing is open or on its way.
+    pub fn is_idle(&self) -> bool {
+        let desk = self.desk();
+        self.channels() == 0 && desk.opens.is_empty() && desk.queued_bytes == 0
+    }
+
     pub fn has_letters(&self) -> bool {
         !self.desk().letters.is_empty()
     }

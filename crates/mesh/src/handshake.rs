@@ -165,6 +165,13 @@ impl Dialler {
         Ok(Dialler { local, peer, nonce, skipped: 0 })
     }
 
+    /// The dialler that sent `hello` before, which is a hello of our own.
+    pub fn resume(local: Arc<Local>, peer: PeerKey, hello: &[u8]) -> Option<Dialler> {
+        let (frame, _) = wire::parse::<Handshake>(hello, wire::MAX_HANDSHAKE_BYTES).ok()??;
+        let Some(Frame::Hello(hello)) = frame.what else { return None };
+        Some(Dialler { local, peer, nonce: hello.nonce.try_into().ok()?, skipped: 0 })
+    }
+
     /// Takes a frame; `None` when it was skipped and another is needed.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use crate::channel::{Channel, OK, read_preface};
 use crate::handle::{Seat, Shared};
 use crate::mail;
 use crate::stack::Node;
+use crate::stream::Stream;
 use crate::tls::fault_of;
 use futures::io::AsyncWriteExt;
 use peerkeep_core::{Fault, FaultKind, Step, Violation};
@@ -15,14 +16,16 @@ use std::sync::Arc;
 pub(crate) enum Done {
     /// Nothing more to do.
     Over,
+    /// A question was answered in time, or not.
+    Asked(bool),
     /// A stream said its name, or failed to.
-    Named(yamux::Stream, Option<Box<str>>),
+    Named(Stream, Option<Box<str>>),
     /// They misbehaved.
     Violation(Violation),
 }
 
 /// Hears what a stream is for.
-pub(crate) async fn name(mut stream: yamux::Stream) -> Done {
+pub(crate) async fn name(mut stream: Stream) -> Done {
     match read_preface(&mut stream).await {
         Ok(name) => Done::Named(stream, name),
         Err(_) => Done::Named(stream, None),
@@ -30,7 +33,7 @@ pub(crate) async fn name(mut stream: yamux::Stream) -> Done {
 }
 
 /// Says the one byte against a stream and finishes it.
-pub(crate) async fn turn(mut stream: yamux::Stream, word: u8) -> Done {
+pub(crate) async fn turn(mut stream: Stream, word: u8) -> Done {
     if stream.write_all(&[word]).await.is_ok() {
         let _ = stream.close().await;
     }
@@ -38,7 +41,7 @@ pub(crate) async fn turn(mut stream: yamux::Stream, word: u8) -> Done {
 }
 
 /// Takes the peer's messages until its stream ends.
-pub(crate) async fn read_mail(mut stream: yamux::Stream, node: Arc<Node>, shared: Arc<Shared>) -> Done {
+pub(crate) async fn read_mail(mut stream: Stream, node: Arc<Node>, shared: Arc<Shared>) -> Done {
     if stream.write_all(&[OK]).await.is_err() {
         return Done::Over;
     }
@@ -49,11 +52,20 @@ pub(crate) async fn read_mail(mut stream: yamux::Stream, node: Arc<Node>, shared
 }
 
 /// Says yes to a channel and hands it to whoever takes that protocol.
-pub(crate) async fn welcome(mut stream: yamux::Stream, node: Arc<Node>, seat: Seat, name: Box<str>) -> Done {
+pub(crate) async fn welcome(mut stream: Stream, node: Arc<Node>, seat: Seat, name: Box<str>) -> Done {
     if stream.write_all(&[OK]).await.is_ok() {
         node.registry.deliver(Channel::new(stream, seat, name));
     }
     Done::Over
+}
+
+/// How the end of a QUIC connection is called. What it did against QUIC's rules is misbehaviour; a close without a
+/// goodbye is a loss.
+pub(crate) fn quic_end_of(error: &quinn::ConnectionError) -> Ended {
+    match error {
+        quinn::ConnectionError::TransportError(_) => Ended::Violation(Violation::Malformed),
+        other => Ended::Fault(crate::quic::fault(Step::Live, other)),
+    }
 }
 
 /// How the multiplexer's end is called.

@@ -1,13 +1,13 @@
 //! The mesh speaks Peerkeep's own protocol: TLS 1.3 whose certificate key is the identity, a greeting in three steps,
-//! and Yamux with a control channel, application channels and messages. The wire format is written down in
-//! `docs/mesh-protocol.md`.
+//! and streams with a control channel, application channels and messages; over TCP with Yamux, or over QUIC. The wire
+//! format is written down in `docs/mesh-protocol.md`.
 //!
 //! Pure, without tokio: [`wire`] (frames), [`proof`] (membership), [`handshake`] (hello, answer, confirm), `control`
 //! (ping, goodbye, peer exchange), `frames` (what counts as a sign of life), `rate`. Beside them thin drivers: `tls`,
-//! `stack`, `link`, `channel`.
+//! `stack`, `quic`, `line`, `link`, `mux`, `stream`, `channel`.
 //!
 //! What it deliberately does not do: open sockets (net does), decide who is dialled, admitted, probed or closed (the
-//! core does), resume sessions or send early data, speak anything below TLS 1.3, or look at a name or an authority.
+//! core does), send early data unless told to, speak anything below TLS 1.3, or look at a name or an authority.
 
 mod channel;
 mod config;
@@ -16,18 +16,24 @@ mod exchange;
 mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gauge;
 mod handle;
 pub mod handshake;
 mod identity;
 mod jobs;
+mod line;
 mod link;
 mod mail;
+mod mux;
+mod parting;
 mod pipe;
 pub mod proof;
+mod quic;
 mod rate;
 mod reason;
 mod registry;
 mod stack;
+mod stream;
 pub mod tls;
 pub mod wire;
 
@@ -38,6 +44,7 @@ pub use exchange::{Exchange, NoExchange};
 pub use handle::{ChannelError, Handle, Info, OPEN_TIMEOUT, SendError};
 pub use identity::{Identity, IdentityError, MIN_SECRET_BYTES, Secret, ShortSecret};
 pub use link::MeshLink;
+pub use quic::QuicKeepalive;
 pub use reason::Reason;
 pub use registry::{Incoming, Message, Messages, Registry, RegistryError};
 pub use stack::{MeshError, MeshMeeting, MeshStack};

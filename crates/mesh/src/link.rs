@@ -4,16 +4,20 @@
 use crate::channel::{self, BUSY, CONTROL, MAIL, OK, UNKNOWN, preface};
 use crate::control::{Control, Event, Known};
 use crate::handle::{Handle, Open, Shared};
-use crate::jobs::{Done, end_of, name, read_mail, turn, welcome};
+use crate::jobs::{Done, name, read_mail, turn, welcome};
+use crate::line::Line;
 use crate::mail;
+use crate::mux::{Mux, QuicMux};
+use crate::parting::{Parting, Stage};
 use crate::pipe::Pipe;
 use crate::rate::Bucket;
 use crate::registry::Taken;
 use crate::stack::Node;
+use crate::stream::Stream;
 use crate::tls::fault_of;
 use futures::io::{AsyncRead as _, AsyncWrite as _};
 use futures::stream::{FuturesUnordered, Stream as _};
-use peerkeep_core::{Fault, FaultKind, Step, Violation, Who};
+use peerkeep_core::{Close, Fault, FaultKind, Step, Violation, Who};
 use peerkeep_net::{Ended, Link, Mail, Meter, Note};
 use ring::rand::SecureRandom;
 use std::future::{Future, poll_fn};
@@ -22,13 +26,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 /// An agreed link, ready to run.
 pub struct MeshLink {
     pub(crate) node: Arc<Node>,
-    pub(crate) tls: Box<TlsStream<TcpStream>>,
+    pub(crate) line: Line,
     pub(crate) shared: Arc<Shared>,
     pub(crate) dialled: bool,
 }
@@ -51,7 +53,7 @@ const MAX_NAMELESS: usize = 16;
 /// Streams beyond that which are dropped before it is called misbehaviour.
 const NAMELESS_FLOOD: u32 = 64;
 /// Streams besides channels: control, two of messages, the nameless.
-const SPARE_STREAMS: usize = 4 + MAX_NAMELESS;
+pub(crate) const SPARE_STREAMS: usize = 4 + MAX_NAMELESS;
 /// Rounds of work in one wake-up; then the other links of the shard have their turn.
 const ROUNDS: usize = 8;
 
@@ -60,8 +62,7 @@ struct Task {
     shared: Arc<Shared>,
     mail: Mail,
     meter: Meter,
-    pipe: Pipe,
-    conn: yamux::Connection<Pipe>,
+    mux: Mux,
     control: Control,
     port: Port,
     jobs: FuturesUnordered<Pin<Box<dyn Future<Output = Done>>>>,
@@ -71,7 +72,9 @@ struct Task {
     reads_mail: bool,
     learn: Bucket,
     told: u64,
-    closing: Option<Box<Closing>>,
+    /// What the link had carried when it last pinged.
+    pinged: u64,
+    parting: Option<Box<Parting>>,
 }
 
 /// The control channel's stream.
@@ -79,31 +82,29 @@ enum Port {
     /// Not there yet: we dialled and have to open it, or the other side has.
     Missing { ours: bool },
     /// There; `quiet` until the other side has agreed to it.
-    Open { stream: yamux::Stream, quiet: bool },
-}
-
-/// The way out: say goodbye, close the multiplexer and TLS, wait for the other side to close.
-struct Closing {
-    deadline: Pin<Box<tokio::time::Sleep>>,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Saying,
-    Shutting,
-    Draining,
+    Open { stream: Stream, quiet: bool },
 }
 
 impl Task {
     fn new(link: MeshLink, mail: Mail, meter: Meter) -> Task {
-        let MeshLink { node, tls, shared, dialled } = link;
-        let mut config = yamux::Config::default();
-        let streams = usize::from(shared.limits.channels) + SPARE_STREAMS;
-        config.set_max_num_streams(streams);
-        config.set_max_connection_receive_window(Some((streams + 4) * yamux::DEFAULT_CREDIT as usize));
-        let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
-        let pipe = Pipe::new(tls, meter.clone());
+        let MeshLink { node, line, shared, dialled } = link;
+        let (mux, port) = match line {
+            Line::Tls(tls) => {
+                let mut config = yamux::Config::default();
+                let streams = usize::from(shared.limits.channels) + SPARE_STREAMS;
+                config.set_max_num_streams(streams);
+                config
+                    .set_max_connection_receive_window(Some((streams + 4) * yamux::DEFAULT_CREDIT as usize));
+                let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
+                let pipe = Pipe::new(tls, meter.clone());
+                let conn = Box::new(yamux::Connection::new(pipe.clone(), config, mode));
+                (Mux::Yamux { pipe, conn }, Port::Missing { ours: dialled })
+            }
+            Line::Quic(line) => {
+                let (mux, stream) = QuicMux::new(*line, meter.clone(), shared.info.peer, shared.info.remote);
+                (mux, Port::Open { stream, quiet: false })
+            }
+        };
         let now = meter.clock().now();
         let mut control = Control::new(now);
         if shared.info.exchange {
@@ -115,35 +116,36 @@ impl Task {
             shared,
             mail,
             meter,
-            conn: yamux::Connection::new(pipe.clone(), config, mode),
-            pipe,
+            mux,
             control,
-            port: Port::Missing { ours: dialled },
+            port,
             jobs: FuturesUnordered::new(),
             nameless: 0,
             dropped: 0,
             writes_mail: false,
             reads_mail: false,
             told: 0,
-            closing: None,
+            pinged: 0,
+            parting: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.shared.waker.register(cx.waker());
+        self.mux.sense();
         self.read_notes(cx);
         match self.work(cx) {
             Err(end) => {
                 // Whoever got a goodbye closes in good order, as far as that goes without waiting.
                 if matches!(end, Ended::Goodbye(_)) {
-                    let _ = self.conn.poll_close(cx);
+                    self.mux.close(cx);
                 }
                 return Poll::Ready(end);
             }
             Ok(true) => cx.waker().wake_by_ref(),
             Ok(false) => {}
         }
-        if let Poll::Ready(Err(error)) = self.pipe.poll_push(cx) {
+        if let Poll::Ready(Err(error)) = self.mux.poll_push(cx) {
             return Poll::Ready(self.end_of(Ended::Fault(fault_of(Step::Live, &error))));
         }
         self.poll_closing(cx)
@@ -168,25 +170,26 @@ impl Task {
     }
 
     fn is_shut(&self) -> bool {
-        self.closing.as_ref().is_some_and(|closing| closing.stage != Stage::Saying)
+        self.parting.as_ref().is_some_and(|parting| parting.is_shut())
     }
 
     fn read_notes(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(note) = self.mail.poll_next(cx) {
             match note {
                 Note::Probe => {
+                    self.pinged = self.mux.carried();
                     let mut nonce = [0; 8];
                     if self.node.random.fill(&mut nonce).is_ok() {
                         self.control.probe(self.meter.clock().now(), u64::from_be_bytes(nonce));
                     }
                 }
                 Note::Close { why, deadline } => {
-                    if self.closing.is_none() {
-                        self.control.goodbye(why);
-                        let deadline = tokio::time::sleep_until(self.meter.clock().instant(deadline));
-                        self.closing =
-                            Some(Box::new(Closing { deadline: Box::pin(deadline), stage: Stage::Saying }));
+                    if let Port::Open { stream, .. } = &self.port {
+                        stream.yield_to_others();
                     }
+                    let deadline = self.meter.clock().instant(deadline);
+                    let parting = self.parting.get_or_insert_with(|| Parting::new(why, deadline, true));
+                    parting.order(why, deadline);
                 }
             }
         }
@@ -204,9 +207,9 @@ impl Task {
 
     /// Drives the multiplexer and takes the streams that the other side opened.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        match self.conn.poll_next_inbound(cx) {
+        match self.mux.poll_inbound(cx) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Some(Ok(stream))) => {
+            Poll::Ready(Ok(stream)) => {
                 if self.nameless < MAX_NAMELESS {
                     self.nameless += 1;
                     self.jobs.push(Box::pin(name(stream)));
@@ -218,8 +221,7 @@ impl Task {
                 }
                 Ok(true)
             }
-            Poll::Ready(Some(Err(error))) => Err(self.end_of(end_of(error))),
-            Poll::Ready(None) => Err(self.end_of(Ended::Fault(Fault::new(Step::Live, FaultKind::Closed)))),
+            Poll::Ready(Err(end)) => Err(self.end_of(end)),
         }
     }
 
@@ -252,18 +254,17 @@ impl Task {
             let want: Option<Open> = self.shared.desk().opens.pop_front();
             let Some(want) = want else { return Ok(moved) };
             self.jobs.push(Box::pin(async move {
-                channel::open(stream, want).await;
-                Done::Over
+                channel::open(stream, want).await.map_or(Done::Over, Done::Asked)
             }));
             moved = true;
         }
     }
 
-    fn open(&mut self, cx: &mut Context<'_>) -> Result<Option<yamux::Stream>, Ended> {
-        match self.conn.poll_new_outbound(cx) {
+    fn open(&mut self, cx: &mut Context<'_>) -> Result<Option<Stream>, Ended> {
+        match self.mux.poll_outbound(cx) {
             Poll::Pending => Ok(None),
             Poll::Ready(Ok(stream)) => Ok(Some(stream)),
-            Poll::Ready(Err(error)) => Err(self.end_of(end_of(error))),
+            Poll::Ready(Err(end)) => Err(self.end_of(end)),
         }
     }
 
@@ -273,6 +274,7 @@ impl Task {
             moved = true;
             match done {
                 Done::Over => {}
+                Done::Asked(answered) => self.meter.asked(answered),
                 Done::Violation(what) => self.meter.violated(what),
                 Done::Named(stream, name) => {
                     self.nameless = self.nameless.saturating_sub(1);
@@ -284,7 +286,7 @@ impl Task {
     }
 
     /// Routes a stream by its name.
-    fn on_named(&mut self, stream: yamux::Stream, name: Option<Box<str>>) {
+    fn on_named(&mut self, stream: Stream, name: Option<Box<str>>) {
         let Some(name) = name else { return };
         if &*name == CONTROL {
             if matches!(self.port, Port::Missing { ours: false }) {
@@ -304,7 +306,7 @@ impl Task {
         }
     }
 
-    fn on_channel(&mut self, stream: yamux::Stream, name: Box<str>) {
+    fn on_channel(&mut self, stream: Stream, name: Box<str>) {
         let refuse = match self.node.registry.room(&name) {
             Taken::Unknown => UNKNOWN,
             Taken::Busy => BUSY,
@@ -362,8 +364,8 @@ impl Task {
 
     fn on_event(&mut self, event: Event) -> Result<(), Ended> {
         match event {
-            Event::Rtt(rtt) => self.meter.rtt(rtt),
-            Event::Goodbye(why) => return Err(Ended::Goodbye(why)),
+            Event::Rtt(rtt) => self.mux.sample(rtt, self.pinged),
+            Event::Goodbye(why) => return self.on_goodbye(why),
             Event::Violation(what) => self.meter.violated(what),
             Event::Asked if self.shared.info.exchange => {
                 self.told = 0;
@@ -405,32 +407,85 @@ impl Task {
             match self.read_control(&mut cx) {
                 Err(Ended::Goodbye(why)) => return Ended::Goodbye(why),
                 Ok(true) => {}
-                Ok(false) | Err(_) => return if self.is_shut() { Ended::Asked } else { end },
+                Ok(false) | Err(_) => {
+                    let said = self.parting.as_ref().filter(|parting| parting.is_said() || parting.heard);
+                    return said.map_or(end, |parting| parting.end());
+                }
             }
         }
     }
 
+    /// A link that another one replaces ends when nothing is open on it any more, here as there.
+    fn on_goodbye(&mut self, why: Close) -> Result<(), Ended> {
+        let waits = self.parting.as_ref().is_some_and(|parting| parting.is_finishing());
+        if why != Close::Replaced || (!waits && self.shared.is_idle()) {
+            return Err(Ended::Goodbye(why));
+        }
+        let deadline = tokio::time::Instant::now() + Parting::LONGEST;
+        self.parting.get_or_insert_with(|| Parting::new(why, deadline, false)).heard = true;
+        Ok(())
+    }
+
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let Some(closing) = &mut self.closing else { return Poll::Pending };
-        if closing.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ended::Asked);
+        let Some(parting) = &mut self.parting else { return Poll::Pending };
+        let end = parting.end();
+        if parting.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(end);
         }
         loop {
-            match closing.stage {
+            match parting.stage {
+                Stage::Finishing => {
+                    if !self.shared.is_idle() {
+                        return Poll::Pending;
+                    }
+                    parting.stage = Stage::Greeting;
+                }
+                Stage::Greeting => {
+                    parting.stage = Stage::Saying;
+                    self.control.goodbye(parting.why);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Stage::Saying => {
                     if !self.control.outbox().is_empty() {
                         return Poll::Pending;
                     }
-                    closing.stage = Stage::Shutting;
+                    parting.stage = Stage::Hearing;
                 }
-                Stage::Shutting => match self.conn.poll_close(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(())) => closing.stage = Stage::Draining,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Ended::Asked),
-                },
-                Stage::Draining => return self.pipe.poll_drain(cx).map(|()| Ended::Asked),
+                Stage::Hearing => {
+                    if parting.why == Close::Replaced && !parting.heard {
+                        return Poll::Pending;
+                    }
+                    parting.stage = Stage::Shutting;
+                }
+                Stage::Shutting => {
+                    // Over QUIC the end of the control stream is what says that no more comes.
+                    if let (true, Port::Open { stream, .. }) = (self.mux.is_quic(), &mut self.port) {
+                        let _ = Pin::new(stream).poll_close(cx);
+                    }
+                    match self.mux.poll_close(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(())) => parting.stage = Stage::Draining,
+                        Poll::Ready(Err(())) => return Poll::Ready(end),
+                    }
+                }
+                Stage::Draining => return self.poll_drain(cx).map(|_| end),
             }
         }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let (true, Port::Open { stream, .. }) = (self.mux.is_quic(), &mut self.port) {
+            let mut waste = [0; 512];
+            // Their end of it, or of everything: both have said what they had to say.
+            while let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, &mut waste) {
+                if !matches!(read, Ok(count) if count > 0) {
+                    self.mux.close(cx);
+                    return Poll::Ready(Ended::Asked);
+                }
+            }
+        }
+        self.mux.poll_drain(cx).map(|()| Ended::Asked)
     }
 }
 

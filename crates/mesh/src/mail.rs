@@ -4,6 +4,7 @@
 use crate::channel::{MAIL, OK, PREFACE_MAX_BYTES, preface};
 use crate::handle::Shared;
 use crate::registry::{Message, Registry};
+use crate::stream::Stream;
 use bytes::Bytes;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use peerkeep_core::Violation;
@@ -12,19 +13,15 @@ use std::io;
 use std::sync::Arc;
 
 /// Writes the link's messages until the stream or the link ends.
-pub(crate) async fn write(mut stream: yamux::Stream, shared: Arc<Shared>) {
+pub(crate) async fn write(mut stream: Stream, shared: Arc<Shared>) {
     if write_all(&mut stream, &shared).await.is_err() {
         shared.refuse_mail();
     }
 }
 
-async fn write_all(stream: &mut yamux::Stream, shared: &Arc<Shared>) -> io::Result<()> {
+async fn write_all(stream: &mut Stream, shared: &Arc<Shared>) -> io::Result<()> {
     stream.write_all(&preface(MAIL)).await?;
-    let mut word = [0; 1];
-    stream.read_exact(&mut word).await?;
-    if word[0] != OK {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
+    let mut first = true;
     loop {
         let letter = poll_fn(|cx| shared.poll_letter(cx)).await;
         let length = u32::try_from(letter.payload.len()).map_err(io::Error::other)?;
@@ -33,15 +30,19 @@ async fn write_all(stream: &mut yamux::Stream, shared: &Arc<Shared>) -> io::Resu
         stream.write_all(&head).await?;
         stream.write_all(&letter.payload).await?;
         shared.sent(letter.cost_bytes());
+        // The first goes without their word, which takes a round trip; if they take none, it is as lost as the rest.
+        if std::mem::take(&mut first) {
+            let mut word = [0; 1];
+            stream.read_exact(&mut word).await?;
+            if word[0] != OK {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+        }
     }
 }
 
 /// Reads messages and hands them to their topics; ends with the stream, or with what was wrong.
-pub(crate) async fn read(
-    mut stream: yamux::Stream,
-    shared: &Shared,
-    registry: &Registry,
-) -> Result<(), Violation> {
+pub(crate) async fn read(mut stream: Stream, shared: &Shared, registry: &Registry) -> Result<(), Violation> {
     loop {
         let (topic, length) = match read_head(&mut stream).await {
             Ok(Some(head)) => head,
@@ -57,7 +58,7 @@ pub(crate) async fn read(
     }
 }
 
-async fn read_head(stream: &mut yamux::Stream) -> io::Result<Option<(Box<str>, u32)>> {
+async fn read_head(stream: &mut Stream) -> io::Result<Option<(Box<str>, u32)>> {
     let mut length = [0; 1];
     stream.read_exact(&mut length).await?;
     let length = usize::from(length[0]);
@@ -73,7 +74,7 @@ async fn read_head(stream: &mut yamux::Stream) -> io::Result<Option<(Box<str>, u
 }
 
 /// The buffer grows with what arrives, so a length alone costs nothing (fault R3).
-async fn read_payload(stream: &mut yamux::Stream, length: u32) -> io::Result<Bytes> {
+async fn read_payload(stream: &mut Stream, length: u32) -> io::Result<Bytes> {
     let mut payload = Vec::new();
     stream.take(u64::from(length)).read_to_end(&mut payload).await?;
     if u32::try_from(payload.len()) != Ok(length) {

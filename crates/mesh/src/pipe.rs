@@ -2,6 +2,7 @@
 //! whole frames. Lives on the link's shard; the link pushes, the multiplexer only fills.
 
 use crate::frames::{Header, Inflow, Outflow};
+use crate::gauge::Gauge;
 use futures::io::{AsyncRead, AsyncWrite};
 use peerkeep_net::Meter;
 use std::cell::RefCell;
@@ -9,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -30,18 +32,41 @@ struct Inner {
     inflow: Inflow,
     uncounted: usize,
     meter: Meter,
+    gauge: Gauge,
 }
 
 impl Pipe {
     pub fn new(tls: Box<TlsStream<TcpStream>>, meter: Meter) -> Pipe {
         let inflow = Inflow::new(meter.clock().now());
         let (out, outflow) = (Vec::new(), Outflow::default());
-        Pipe(Rc::new(RefCell::new(Inner { tls, out, at: 0, outflow, inflow, uncounted: 0, meter })))
+        Pipe(Rc::new(RefCell::new(Inner {
+            tls,
+            out,
+            at: 0,
+            outflow,
+            inflow,
+            uncounted: 0,
+            meter,
+            gauge: Gauge::default(),
+        })))
     }
 
     /// Hands what was gathered to the socket.
     pub fn poll_push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_push(cx)
+    }
+
+    /// Bytes carried so far, both ways.
+    pub fn carried(&self) -> u64 {
+        self.0.borrow().carried()
+    }
+
+    /// A ping of the link's own came back, and so many bytes were carried before it left.
+    pub fn sample(&self, fresh: Duration, before: u64) {
+        let mut inner = self.0.borrow_mut();
+        let carried = inner.carried().saturating_sub(before);
+        let rtt = inner.gauge.sample(fresh, carried);
+        inner.meter.rtt(rtt);
     }
 
     /// Reads and drops until the other side has closed.
@@ -63,17 +88,35 @@ impl Inner {
             return Poll::Ready(Ok(()));
         }
         while self.at < self.out.len() {
-            let count = ready!(Pin::new(&mut *self.tls).poll_write(cx, &self.out[self.at..]))?;
+            let Poll::Ready(count) = Pin::new(&mut *self.tls).poll_write(cx, &self.out[self.at..]) else {
+                return self.full();
+            };
+            let count = count?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.at += count;
             self.meter.sent(count);
+            self.gauge.wrote(self.meter.clock().now(), count);
         }
-        ready!(Pin::new(&mut *self.tls).poll_flush(cx))?;
+        let Poll::Ready(flushed) = Pin::new(&mut *self.tls).poll_flush(cx) else { return self.full() };
+        flushed?;
+        self.gauge.emptied(self.meter.clock().now());
         self.out = Vec::new();
         self.at = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// The socket takes no more: what it takes from now on is what the way carries.
+    fn full(&mut self) -> Poll<io::Result<()>> {
+        if let Some(kbps) = self.gauge.full(self.meter.clock().now()) {
+            self.meter.rate(kbps);
+        }
+        Poll::Pending
+    }
+
+    fn carried(&self) -> u64 {
+        self.meter.bytes().received() + self.meter.bytes().sent()
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -96,6 +139,12 @@ impl Inner {
             }
             self.uncounted += count;
             match self.inflow.handle_header(count, self.meter.clock().now()) {
+                Header::Whole if self.inflow.is_pong() => {
+                    let carried = self.carried();
+                    if let Some(rtt) = self.gauge.pong(self.meter.clock().now(), carried) {
+                        self.meter.rtt(rtt);
+                    }
+                }
                 Header::Partial | Header::Whole => {}
                 Header::Ping(pong) => {
                     self.count(0, true);
@@ -141,7 +190,10 @@ impl AsyncWrite for Pipe {
         if inner.outflow.is_between() && inner.out.len() >= GATHER_BYTES {
             ready!(inner.poll_push(cx))?;
         }
-        inner.outflow.handle(bytes);
+        if inner.outflow.handle(bytes) {
+            let (now, carried) = (inner.meter.clock().now(), inner.carried());
+            inner.gauge.ping(now, carried);
+        }
         inner.out.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

@@ -2,7 +2,7 @@
 //! refusals and the wire's reasons.
 
 use crate::wire;
-use peerkeep_core::Refusal;
+use peerkeep_core::{Close, Refusal};
 use std::time::Duration;
 
 /// A reason's number on the wire. Unknown numbers are read as `Unsaid`.
@@ -97,6 +97,17 @@ pub fn turn(why: &Refusal, retry_after: Duration) -> wire::Refusal {
     };
     let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
     wire::Refusal { retry_after_ms, newer_epoch, ..reason.refusal() }
+}
+
+/// The same for a dialler that takes itself for connected, because its early hello was answered.
+pub fn goodbye(why: &Refusal) -> Close {
+    match Reason::from_code(turn(why, Duration::ZERO).reason) {
+        Reason::Banned => Close::Banned,
+        Reason::Full => Close::Resources,
+        Reason::Stale | Reason::Duplicate | Reason::Myself => Close::Duplicate,
+        Reason::Shutdown => Close::Shutdown,
+        _ => Close::Requested,
+    }
 }
 
 #[cfg(test)]

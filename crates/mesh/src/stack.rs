@@ -1,27 +1,26 @@
-//! The mesh as net sees it: meet (TLS, hello, answer), settle (the core's word, confirm), and then a link. Thin: the
+//! The mesh as net sees it: meet (TLS or QUIC, hello, answer), settle (the core's word, confirm), and then a link. Thin: the
 //! machines of [`crate::handshake`] decide what is sent. Deadlines are the caller's, but a refusal lingers a second
 //! at most so that it reaches the other side.
 
-use crate::control::Known;
+use crate::control::{Control, Known};
 use crate::exchange::{Exchange, LEARN};
 use crate::handle::{Info, Limits, Shared};
-use crate::handshake::{
-    Acceptor, Agreed, Dialler, Failure, Heard, Local, NONCE_BYTES, emit_refusal, emit_turn,
-};
-use crate::link::MeshLink;
+use crate::handshake::{Acceptor, Agreed, Dialler, Failure, Local, NONCE_BYTES, emit_turn};
+use crate::line::Line;
+use crate::link::{MeshLink, SPARE_STREAMS};
+use crate::quic::{Greeted, Quic, listen};
 use crate::rate::Memory;
+use crate::reason::goodbye;
 use crate::registry::Registry;
 use crate::tls::{Tls, fault_of, proven};
-use crate::wire::{Handshake, MAX_HANDSHAKE_BYTES, PREFIX_BYTES, body_length, parse};
 use crate::{Identity, MeshConfig, MeshConfigError};
 use peerkeep_core::{Addr, Fault, FaultKind, Greeting, PeerKey, StackId, Step};
-use peerkeep_net::{Io, MeetError, Meeting, Met, Role, Stack, Terms, Verdict};
+use peerkeep_net::{Io, MeetError, Meeting, Met, QuicDial, QuicIo, QuicServer, Role, Stack, Terms, Verdict};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -47,7 +46,10 @@ pub(crate) struct Node {
     pub exchange: Arc<dyn Exchange>,
     pub learn: Memory,
     pub random: SystemRandom,
-    tls: Tls,
+    pub tls: Tls,
+    pub quic: Quic,
+    /// Our boot epoch as an answer last named it; 0 before the first.
+    pub epoch: AtomicU64,
     terms: RwLock<(Arc<Local>, Limits)>,
 }
 
@@ -63,15 +65,25 @@ impl MeshStack {
         exchange: Arc<dyn Exchange>,
     ) -> Result<MeshStack, MeshError> {
         let terms = Node::terms(identity.key(), config)?;
+        let tls = Tls::new(identity)?;
+        let streams = usize::from(config.max_channels) + SPARE_STREAMS;
+        let quic = Quic::new(&tls, streams, config.early_data, config.quic_keepalive)?;
         Ok(MeshStack(Arc::new(Node {
             me: identity.key(),
             registry,
             exchange,
             learn: Memory::new(LEARN),
             random: SystemRandom::new(),
-            tls: Tls::new(identity)?,
+            tls,
+            quic,
+            epoch: AtomicU64::new(0),
             terms: RwLock::new(terms),
         })))
+    }
+
+    /// What this node answers QUIC with.
+    pub fn quic_server(&self) -> QuicServer {
+        self.0.quic.server()
     }
 
     /// Takes new settings, whole or not at all, for every handshake from now on; running links keep theirs.
@@ -102,7 +114,7 @@ impl Node {
         Ok((Arc::new(Local::new(me, config)), limits))
     }
 
-    fn current(&self) -> (Arc<Local>, Limits) {
+    pub fn current(&self) -> (Arc<Local>, Limits) {
         self.terms.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
@@ -114,58 +126,83 @@ impl Node {
         known
     }
 
-    async fn meet(self: Arc<Node>, io: Io, terms: Terms) -> Result<(Met, MeshMeeting), MeetError> {
-        let Io::Tcp(tcp) = io else { return Err(Fault::new(Step::Connect, FaultKind::Protocol).into()) };
-        match terms.role {
-            Role::Dialler => self.dial(tcp, terms).await,
-            Role::Acceptor => self.accept(tcp, terms.remote).await,
+    async fn meet(self: Arc<Node>, io: Io, terms: Terms) -> Meets {
+        match (terms.role, io) {
+            (Role::Dialler, Io::Tcp(tcp)) => {
+                let greeted = self.dial_tcp(tcp, &terms).await?;
+                self.dial(greeted, terms.remote).await
+            }
+            (Role::Dialler, Io::Quic(quic)) => {
+                let remote = terms.remote;
+                let greeted = self.clone().dial_quic(quic, terms).await?;
+                self.dial(greeted, remote).await
+            }
+            (Role::Acceptor, Io::Tcp(tcp)) => self.accept(tcp, terms.remote).await,
+            (Role::Acceptor, Io::Quic(QuicIo::Arrived(connecting))) => {
+                let heard = self.clone().accept_quic(connecting, terms.remote).await?;
+                Ok(self.met(heard.line, heard.peer, terms.remote, heard.agreed, heard.limits, heard.machine))
+            }
+            (Role::Acceptor, Io::Quic(_)) => Err(Fault::new(Step::Connect, FaultKind::Protocol).into()),
         }
     }
 
-    async fn dial(self: Arc<Node>, tcp: TcpStream, terms: Terms) -> Result<(Met, MeshMeeting), MeetError> {
+    async fn dial_tcp(&self, tcp: TcpStream, terms: &Terms) -> Greeted {
         let connector = TlsConnector::from(self.tls.client(terms.expect));
         let tls = connector.connect(Tls::no_name(), tcp).await.map_err(|e| fault_of(Step::Secure, &e))?;
         let peer = proven(tls.get_ref().1)?;
-        let (local, limits) = self.current();
-        let mut tls = Box::new(TlsStream::Client(tls));
-        let mut nonce = [0; NONCE_BYTES];
-        self.random.fill(&mut nonce).map_err(|_| Fault::new(Step::Hello, FaultKind::Resources))?;
+        let mut line = Line::Tls(Box::new(TlsStream::Client(tls)));
         let mut out = Vec::new();
-        let mut dialler = match Dialler::start(local, peer, terms.remote, &terms.greeting, nonce, &mut out) {
-            Ok(dialler) => dialler,
-            Err(failure) => return Err(part(tls, failure).await),
-        };
-        say(&mut tls, &out).await?;
-        let agreed = loop {
-            match hear(&mut tls).await.and_then(|frame| dialler.handle(frame)) {
-                Ok(Some(agreed)) => break agreed,
-                Ok(None) => {}
-                Err(failure) => return Err(part(tls, failure).await),
+        match self.hello(peer, terms, &mut out) {
+            Ok(dialler) => {
+                line.say(&out).await?;
+                Ok((line, peer, dialler))
             }
-        };
-        Ok(self.met(tls, peer, terms.remote, agreed, limits, Machine::Dialler))
+            Err(failure) => Err(line.part(failure).await),
+        }
     }
 
-    async fn accept(self: Arc<Node>, tcp: TcpStream, remote: Addr) -> Result<(Met, MeshMeeting), MeetError> {
+    /// Appends a hello to `out`.
+    pub fn hello(&self, peer: PeerKey, terms: &Terms, out: &mut Vec<u8>) -> Result<Dialler, Failure> {
+        let mut nonce = [0; NONCE_BYTES];
+        if self.random.fill(&mut nonce).is_err() {
+            let fault = Fault::new(Step::Hello, FaultKind::Resources);
+            return Err(Failure { error: fault.into(), tell: None });
+        }
+        Dialler::start(self.current().0, peer, terms.remote, &terms.greeting, nonce, out)
+    }
+
+    async fn dial(self: Arc<Node>, greeted: (Line, PeerKey, Dialler), remote: Addr) -> Meets {
+        let (mut line, peer, mut dialler) = greeted;
+        let agreed = loop {
+            match line.hear().await.and_then(|frame| dialler.handle(frame)) {
+                Ok(Some(agreed)) => break agreed,
+                Ok(None) => {}
+                Err(failure) => return Err(line.part(failure).await),
+            }
+        };
+        let limits = self.current().1;
+        Ok(self.met(line, peer, remote, agreed, limits, Machine::Dialler))
+    }
+
+    async fn accept(self: Arc<Node>, tcp: TcpStream, remote: Addr) -> Meets {
         let acceptor = TlsAcceptor::from(self.tls.server());
         let tls = acceptor.accept(tcp).await.map_err(|e| fault_of(Step::Secure, &e))?;
         let peer = proven(tls.get_ref().1)?;
         let (local, limits) = self.current();
-        let mut tls = Box::new(TlsStream::Server(tls));
+        let mut line = Line::Tls(Box::new(TlsStream::Server(tls)));
         let mut machine = Acceptor::new(local, peer, remote);
-        let agreed = loop {
-            match hear(&mut tls).await.and_then(|frame| machine.handle(frame)) {
-                Ok(Some(Heard::Hello(agreed))) => break *agreed,
-                Ok(_) => {}
-                Err(failure) => return Err(part(tls, failure).await),
+        match listen(&mut line, &mut machine).await {
+            Ok(agreed) => {
+                let machine = Machine::Acceptor { machine, said: None };
+                Ok(self.met(line, peer, remote, agreed, limits, machine))
             }
-        };
-        Ok(self.met(tls, peer, remote, agreed, limits, Machine::Acceptor(machine)))
+            Err(failure) => Err(line.part(failure).await),
+        }
     }
 
     fn met(
         self: Arc<Node>,
-        tls: Box<TlsStream<TcpStream>>,
+        line: Line,
         peer: PeerKey,
         remote: Addr,
         agreed: Agreed,
@@ -185,13 +222,21 @@ impl Node {
             mail: agreed.mail,
         };
         let met = Met { key: peer, greeting: Some(agreed.greeting), listen: agreed.listen };
-        (met, MeshMeeting(Box::new(Inner { node: self, tls, info, limits, machine })))
+        (met, MeshMeeting(Box::new(Inner { node: self, line, info, limits, machine })))
     }
 }
 
 impl Stack for MeshStack {
     type Meeting = MeshMeeting;
     const ID: StackId = StackId::Mesh;
+
+    fn quic_dial(&self, terms: &Terms) -> Option<QuicDial> {
+        self.0.quic_dial(terms)
+    }
+
+    fn quic_fault(&self, step: Step, error: &quinn::ConnectionError) -> Fault {
+        crate::quic::fault(step, error)
+    }
 
     /// Boxed, so that the handshake's memory is gone when the link runs.
     fn meet(&self, io: Io, terms: Terms) -> impl Future<Output = Result<(Met, MeshMeeting), MeetError>> {
@@ -200,20 +245,27 @@ impl Stack for MeshStack {
     }
 }
 
+type Meets = Result<(Met, MeshMeeting), MeetError>;
+
 /// A peer that was met and waits for the core's word.
 pub struct MeshMeeting(Box<Inner>);
 
 struct Inner {
     node: Arc<Node>,
-    tls: Box<TlsStream<TcpStream>>,
+    line: Line,
     info: Info,
     limits: Limits,
     machine: Machine,
 }
 
-enum Machine {
+/// The side of a greeting that waits for the core.
+pub(crate) enum Machine {
     Dialler,
-    Acceptor(Acceptor),
+    Acceptor {
+        machine: Acceptor,
+        /// The answer that early data was given already.
+        said: Option<Greeting>,
+    },
 }
 
 impl Meeting for MeshMeeting {
@@ -231,83 +283,39 @@ impl Inner {
         let greeting: Greeting = match verdict {
             Verdict::Admit { greeting } => greeting,
             Verdict::Turn { why, retry_after } => {
-                emit_turn(&why, retry_after, &mut out);
-                say(&mut self.tls, &out).await?;
-                linger(self.tls).await;
+                match &self.machine {
+                    // It takes itself for connected, so it is told as one that is.
+                    Machine::Acceptor { said: Some(_), .. } => Control::last_word(goodbye(&why), &mut out),
+                    _ => emit_turn(&why, retry_after, &mut out),
+                }
+                self.line.say(&out).await?;
+                self.line.linger().await;
                 return Err(Fault::new(Step::Hello, FaultKind::Declined).into());
             }
         };
         let dialled = match &mut self.machine {
             Machine::Dialler => {
                 Dialler::confirm(&mut out);
-                say(&mut self.tls, &out).await?;
+                self.line.say(&out).await?;
                 true
             }
-            Machine::Acceptor(machine) => {
-                machine.answer(&greeting, &mut out);
-                say(&mut self.tls, &out).await?;
+            Machine::Acceptor { machine, said } => {
+                self.node.epoch.store(greeting.epoch, Ordering::Relaxed);
+                if said.is_none() {
+                    machine.answer(&greeting, &mut out);
+                    self.line.say(&out).await?;
+                }
                 loop {
-                    match hear(&mut self.tls).await.and_then(|frame| machine.handle(frame)) {
+                    match self.line.hear().await.and_then(|frame| machine.handle(frame)) {
                         Ok(Some(_)) => break,
                         Ok(None) => {}
-                        Err(failure) => return Err(part(self.tls, failure).await),
+                        Err(failure) => return Err(self.line.part(failure).await),
                     }
                 }
                 false
             }
         };
         let shared = Arc::new(Shared::new(self.info, self.limits));
-        Ok(MeshLink { node: self.node, tls: self.tls, shared, dialled })
+        Ok(MeshLink { node: self.node, line: self.line, shared, dialled })
     }
 }
-
-async fn say(tls: &mut TlsStream<TcpStream>, bytes: &[u8]) -> Result<(), MeetError> {
-    let said = async {
-        tls.write_all(bytes).await?;
-        tls.flush().await
-    };
-    said.await.map_err(|e| fault_of(Step::Hello, &e).into())
-}
-
-/// The next handshake frame, and not one byte more.
-async fn hear(tls: &mut TlsStream<TcpStream>) -> Result<Handshake, Failure> {
-    let lost = |e: std::io::Error| Failure { error: fault_of(Step::Hello, &e).into(), tell: None };
-    let mut frame = vec![0; PREFIX_BYTES];
-    tls.read_exact(&mut frame).await.map_err(lost)?;
-    let length = body_length([frame[0], frame[1]], MAX_HANDSHAKE_BYTES)?;
-    frame.resize(PREFIX_BYTES + length, 0);
-    tls.read_exact(&mut frame[PREFIX_BYTES..]).await.map_err(lost)?;
-    match parse(&frame, MAX_HANDSHAKE_BYTES)? {
-        Some((frame, _)) => Ok(frame),
-        None => Err(Failure { error: Fault::new(Step::Hello, FaultKind::Protocol).into(), tell: None }),
-    }
-}
-
-/// Tells why, when there is something to tell, and closes.
-async fn part(mut tls: Box<TlsStream<TcpStream>>, failure: Failure) -> MeetError {
-    if let Some(refusal) = failure.tell {
-        let mut out = Vec::new();
-        emit_refusal(*refusal, &mut out);
-        if say(&mut tls, &out).await.is_ok() {
-            linger(tls).await;
-        }
-    }
-    failure.error
-}
-
-/// A socket closed with bytes unread is reset, and the reset overtakes what was just said: so read for a moment.
-async fn linger(mut tls: Box<TlsStream<TcpStream>>) {
-    let last = async {
-        let _ = tls.shutdown().await;
-        let mut waste = [0; 512];
-        for _ in 0..LINGER_READS {
-            if !matches!(tls.read(&mut waste).await, Ok(count) if count > 0) {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(LINGER, last).await;
-}
-
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_READS: usize = 64;

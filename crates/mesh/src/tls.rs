@@ -1,12 +1,16 @@
-//! The secure channel: TLS 1.3 on both sides, where the key in the certificate is the identity. No names, no
-//! authorities, no dates, no resumption, no early data, and no way to accept a key that did not sign.
+//! The secure channel: TLS 1.3 on both sides, over TCP or inside QUIC, where the key in the certificate is the identity.
+//! No names, no authorities, no dates, and no way to accept a key that did not sign. Sessions are resumed over QUIC
+//! alone, each ticket once, and not unless that is asked for.
 
+pub use crate::wire::QUIC_ALPN;
 use crate::{Identity, wire::ALPN};
 use peerkeep_core::{Fault, FaultKind, PeerKey, Step};
+use ring::hmac;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ServerSessionMemoryCache;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
@@ -17,12 +21,15 @@ use std::sync::Arc;
 
 /// The longest certificate that is looked at (fault H8); ours has under 300 bytes.
 pub const MAX_CERTIFICATE_BYTES: usize = 4096;
+/// Sessions that tickets can take up again; older ones are forgotten first.
+const MAX_SESSIONS: usize = 4_096;
 
 /// Both rustls configurations of one identity.
 #[derive(Debug, Clone)]
 pub struct Tls {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    keys: hmac::Key,
 }
 
 impl Tls {
@@ -48,7 +55,8 @@ impl Tls {
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        Ok(Tls { client: Arc::new(client), server: Arc::new(server) })
+        let keys = hmac::Key::new(hmac::HMAC_SHA256, identity.seed());
+        Ok(Tls { client: Arc::new(client), server: Arc::new(server), keys })
     }
 
     /// The dialler's side. With `expect`, any other key ends the handshake before our certificate is shown.
@@ -56,9 +64,54 @@ impl Tls {
         if expect.is_none() {
             return self.client.clone();
         }
+        Arc::new(self.pinned(&self.client, expect))
+    }
+
+    /// A dialler's side that takes this key alone, when there is one.
+    pub(crate) fn pinned(&self, config: &ClientConfig, expect: Option<PeerKey>) -> ClientConfig {
+        let mut client = config.clone();
+        if expect.is_some() {
+            client.dangerous().set_certificate_verifier(Arc::new(KeyVerifier { expect }));
+        }
+        client
+    }
+
+    /// The dialler's side under QUIC, for anybody.
+    pub(crate) fn quic_client(&self) -> ClientConfig {
         let mut client = (*self.client).clone();
-        client.dangerous().set_certificate_verifier(Arc::new(KeyVerifier { expect }));
-        Arc::new(client)
+        client.alpn_protocols = vec![QUIC_ALPN.to_vec()];
+        client
+    }
+
+    /// One that keeps this peer's tickets, uses each once, and sends early data with them. rustls takes a ticket only
+    /// together with the verifier that let its session come about, so it proves this peer.
+    pub(crate) fn resuming(&self, config: &ClientConfig, peer: PeerKey) -> ClientConfig {
+        let mut client = self.pinned(config, Some(peer));
+        client.resumption = Resumption::in_memory_sessions(1);
+        client.enable_early_data = true;
+        client
+    }
+
+    /// The acceptor's side under QUIC. With `early`, each connection leaves one ticket, kept here and good for one
+    /// session: whoever comes with a copy is a stranger.
+    pub(crate) fn quic_server(&self, early: bool) -> ServerConfig {
+        let mut server = (*self.server).clone();
+        server.alpn_protocols = vec![QUIC_ALPN.to_vec()];
+        if early {
+            server.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
+            server.send_tls13_tickets = 1;
+            // All or nothing is what QUIC allows; flow control is what bounds it.
+            server.max_early_data_size = u32::MAX;
+        }
+        server
+    }
+
+    /// The keys that stateless resets and connection ids are made with: the same after every start.
+    pub(crate) fn quic_keys(&self) -> (hmac::Key, u64) {
+        let reset = hmac::sign(&self.keys, b"peerkeep quic reset");
+        let ids = hmac::sign(&self.keys, b"peerkeep quic ids");
+        let id_key = ids.as_ref().first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        (hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref()), id_key)
     }
 
     /// The acceptor's side.
@@ -77,10 +130,14 @@ impl Tls {
 /// # Errors
 /// No or another protocol (fault H8), or a certificate without an Ed25519 key.
 pub fn proven(common: &rustls::CommonState) -> Result<PeerKey, Fault> {
-    if common.alpn_protocol() != Some(ALPN) {
+    key_in(common.alpn_protocol() == Some(ALPN), common.peer_certificates().unwrap_or_default())
+}
+
+/// The same for parts of a handshake.
+pub(crate) fn key_in(speaks: bool, chain: &[CertificateDer<'_>]) -> Result<PeerKey, Fault> {
+    if !speaks {
         return Err(secure(FaultKind::Protocol, Detail::NoProtocol));
     }
-    let chain = common.peer_certificates().unwrap_or_default();
     match chain {
         [one] => key_of(one).map_err(|_| secure(FaultKind::Secure, Detail::Certificate)),
         _ => Err(secure(FaultKind::Secure, Detail::Certificate)),

@@ -1,12 +1,14 @@
 //! The bytes of the protocol: length-prefixed protobuf frames, written down in `docs/mesh-protocol.md`. Pure: bytes in,
 //! bytes out. It reads what it can, skips what it does not know, and judges nothing but sizes.
 
-use peerkeep_core::{Addr, Addrs, MAX_ADDRS};
+use peerkeep_core::{Addr, AddrKind, Addrs, MAX_ADDRS};
 use prost::Message;
 use std::net::{IpAddr, SocketAddr};
 
 /// The protocol's name in TLS.
 pub const ALPN: &[u8] = b"peerkeep/1";
+/// The protocol's name in TLS under QUIC, where the greeting has a stream of its own.
+pub const QUIC_ALPN: &[u8] = b"peerkeep-quic/1";
 /// The versions this code speaks; the highest common one is used.
 pub const VERSIONS: (u32, u32) = (1, 2);
 /// Longest body of a handshake frame in bytes.
@@ -71,7 +73,7 @@ pub struct Hello {
     /// What else the sender can do, since version 2.
     #[prost(string, repeated, tag = "6")]
     pub capabilities: Vec<String>,
-    /// Where the sender listens: IP (4 or 16 bytes) and port (2 bytes, big endian) each.
+    /// Where the sender listens: IP (4 or 16 bytes) and port (2 bytes, big endian) each; a byte 1 follows for QUIC.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub listen: Vec<Vec<u8>>,
     /// The address that the sender sees the receiver at.
@@ -269,27 +271,41 @@ pub fn emit<M: Message>(frame: &M, out: &mut Vec<u8>) {
     frame.encode(out).expect("a vector grows");
 }
 
+/// What follows IP and port of an address that is not TCP.
+const QUIC_ADDR: u8 = 1;
+/// The same for an address of another stack, which nobody reads.
+const OTHER_ADDR: u8 = 2;
+
 /// An address's bytes on the wire.
 pub fn emit_addr(addr: &Addr) -> Vec<u8> {
     let socket = addr.socket();
-    let mut out = Vec::with_capacity(18);
+    let mut out = Vec::with_capacity(19);
     match socket.ip() {
         IpAddr::V4(v4) => out.extend_from_slice(&v4.octets()),
         IpAddr::V6(v6) => out.extend_from_slice(&v6.octets()),
     }
     out.extend_from_slice(&socket.port().to_be_bytes());
+    match addr.kind {
+        AddrKind::Tcp => {}
+        AddrKind::Quic => out.push(QUIC_ADDR),
+        AddrKind::Udp => out.push(OTHER_ADDR),
+    }
     out
 }
 
-/// An address from the wire; `None` for any length but 6 and 18.
+/// An address from the wire; `None` for any length but 6 and 18, or 7 and 19 with a kind we know.
 pub fn parse_addr(bytes: &[u8]) -> Option<Addr> {
-    let (ip, port) = bytes.split_last_chunk::<2>()?;
+    let (socket, kind) = match (bytes.len(), bytes.last()) {
+        (7 | 19, Some(&QUIC_ADDR)) => (&bytes[..bytes.len() - 1], AddrKind::Quic),
+        _ => (bytes, AddrKind::Tcp),
+    };
+    let (ip, port) = socket.split_last_chunk::<2>()?;
     let ip: IpAddr = match ip.len() {
         4 => <[u8; 4]>::try_from(ip).ok()?.into(),
         16 => <[u8; 16]>::try_from(ip).ok()?.into(),
         _ => return None,
     };
-    Some(Addr::tcp(SocketAddr::new(ip, u16::from_be_bytes(*port))))
+    Some(Addr::new(SocketAddr::new(ip, u16::from_be_bytes(*port)), kind))
 }
 
 /// The readable, dialable ones of a list, cut at [`MAX_ADDRS`] (faults D6, D8).

@@ -225,7 +225,7 @@ impl Quic {
     ///
     /// # Errors
     /// The fault, in the words of `fault`.
-    pub(crate) async fn connect(
+    pub async fn connect(
         &self,
         to: SocketAddr,
         dial: QuicDial,
@@ -235,22 +235,48 @@ impl Quic {
         let connecting = endpoint
             .connect_with(dial.config, to, &dial.server_name)
             .map_err(|error| connect_fault(&error))?;
-        let lost = |error: ConnectionError| fault(Step::Connect, &error);
-        if dial.early.is_empty() {
-            return Ok(QuicIo::Dialled { connection: connecting.await.map_err(lost)?, early: None });
+        tokio::select! {
+            biased;
+            fault = refused(to) => Err(fault),
+            done = finish(connecting, dial.early, fault) => done,
         }
-        match connecting.into_0rtt() {
-            Err(connecting) => {
-                Ok(QuicIo::Dialled { connection: connecting.await.map_err(lost)?, early: None })
+    }
+}
+
+/// Nobody listens there: the kernel tells a socket that is connected, and no other. One byte is no QUIC packet and is
+/// dropped without an answer by whoever does listen. Never done when nothing is heard.
+async fn refused(to: SocketAddr) -> Fault {
+    let knock = async {
+        let socket = tokio::net::UdpSocket::bind(unspecified(to.is_ipv6())).await?;
+        socket.connect(to).await?;
+        socket.send(&[0]).await?;
+        socket.recv(&mut [0; 1]).await
+    };
+    match knock.await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => io_fault(Step::Connect, &error),
+        _ => std::future::pending().await,
+    }
+}
+
+/// From the first packet to the end of TLS.
+async fn finish(
+    connecting: Connecting,
+    early: Vec<u8>,
+    fault: impl Fn(Step, &ConnectionError) -> Fault,
+) -> Result<QuicIo, Fault> {
+    let lost = |error: ConnectionError| fault(Step::Connect, &error);
+    if early.is_empty() {
+        return Ok(QuicIo::Dialled { connection: connecting.await.map_err(lost)?, early: None });
+    }
+    match connecting.into_0rtt() {
+        Err(connecting) => Ok(QuicIo::Dialled { connection: connecting.await.map_err(lost)?, early: None }),
+        Ok((connection, accepted)) => {
+            let early = say_early(&connection, early).await;
+            let taken = accepted.await;
+            if let Some(error) = connection.close_reason() {
+                return Err(lost(error));
             }
-            Ok((connection, accepted)) => {
-                let early = say_early(&connection, dial.early).await;
-                let taken = accepted.await;
-                if let Some(error) = connection.close_reason() {
-                    return Err(lost(error));
-                }
-                Ok(QuicIo::Dialled { connection, early: early.filter(|_| taken) })
-            }
+            Ok(QuicIo::Dialled { connection, early: early.filter(|_| taken) })
         }
     }
 }

@@ -33,7 +33,8 @@ pub enum AddressError {
     Multiaddr,
     /// A multiaddress of a kind this program does not dial.
     #[error(
-        "this program does not dial addresses with {0}; it takes /ip4, /ip6, /dns, /dns4 or /dns6, then /tcp"
+        "this program does not dial addresses with {0}; it takes /ip4, /ip6, /dns, /dns4 or /dns6, then /tcp; or an IP \
+         address, then /udp/…/quic-v1"
     )]
     Unsupported(&'static str),
     /// Neither of the forms.
@@ -80,7 +81,7 @@ pub enum NameKind {
     V6,
 }
 
-/// A place: an IP address or a name, with a TCP port.
+/// A place: an IP address with a TCP or QUIC port, or a name with a TCP port.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Place {
     /// An IP address and port.
@@ -173,14 +174,20 @@ impl TryFrom<&Multiaddr> for PeerAddress {
                 Some(more) => Err(AddressError::Unsupported(more.tag())),
             };
         }
-        let port = match parts.next() {
-            Some(Protocol::Tcp(port)) => port,
+        let (port, kind) = match parts.next() {
+            Some(Protocol::Tcp(port)) => (port, AddrKind::Tcp),
+            Some(Protocol::Udp(port)) => match parts.next() {
+                Some(Protocol::QuicV1) if matches!(first, Protocol::Ip4(_) | Protocol::Ip6(_)) => {
+                    (port, AddrKind::Quic)
+                }
+                _ => return Err(AddressError::Unsupported("udp")),
+            },
             Some(other) => return Err(AddressError::Unsupported(other.tag())),
             None => return Err(AddressError::Port),
         };
         let place = match first {
-            Protocol::Ip4(ip) => ip_place(ip.into(), port)?,
-            Protocol::Ip6(ip) => ip_place(ip.into(), port)?,
+            Protocol::Ip4(ip) => ip_place(ip.into(), port, kind)?,
+            Protocol::Ip6(ip) => ip_place(ip.into(), port, kind)?,
             Protocol::Dns(name) => name_place(&name, NameKind::Any, port)?,
             Protocol::Dns4(name) => name_place(&name, NameKind::V4, port)?,
             Protocol::Dns6(name) => name_place(&name, NameKind::V6, port)?,
@@ -213,7 +220,10 @@ impl FromStr for PeerAddress {
             return PeerAddress::try_from(&address);
         }
         if let Ok(socket) = text.parse::<SocketAddr>() {
-            return Ok(PeerAddress { id: None, place: Some(ip_place(socket.ip(), socket.port())?) });
+            return Ok(PeerAddress {
+                id: None,
+                place: Some(ip_place(socket.ip(), socket.port(), AddrKind::Tcp)?),
+            });
         }
         match text.rsplit_once(':') {
             Some((host, port)) if !text.starts_with("x25519:") => {
@@ -284,8 +294,8 @@ fn narrow(subnet: Subnet) -> Result<Target, AddressError> {
     if subnet.is_too_wide() { Err(AddressError::TooWide) } else { Ok(Target::Subnet(subnet)) }
 }
 
-fn ip_place(ip: IpAddr, port: u16) -> Result<Place, AddressError> {
-    let addr = Addr::tcp(SocketAddr::new(ip, port));
+fn ip_place(ip: IpAddr, port: u16, kind: AddrKind) -> Result<Place, AddressError> {
+    let addr = Addr::new(SocketAddr::new(ip, port), kind);
     addr.check().map_err(AddressError::Senseless)?;
     Ok(Place::Ip(addr))
 }
@@ -331,6 +341,8 @@ mod tests {
             ("/dns4/example.org/tcp/1", "/dns4/example.org/tcp/1"),
             ("/dns6/example.org./tcp/1", "/dns6/example.org/tcp/1"),
             ("localhost:9", "/dns/localhost/tcp/9"),
+            ("/ip4/192.0.2.1/udp/7330/quic-v1", "/ip4/192.0.2.1/udp/7330/quic-v1"),
+            ("/ip6/2001:db8::1/udp/7330/quic-v1", "/ip6/2001:db8::1/udp/7330/quic-v1"),
         ] {
             assert_eq!(parse(text).expect(text).to_string(), printed);
             assert_eq!(parse(printed), parse(text));
@@ -352,7 +364,9 @@ mod tests {
             ("/ip4/1.2.3.4/tcp/70000", Multiaddr),
             ("/ip4/1.2.3.4", Port),
             ("/ip4/1.2.3.4/udp/1", Unsupported("udp")),
-            ("/ip4/1.2.3.4/udp/1/quic-v1", Unsupported("udp")),
+            ("/ip4/1.2.3.4/udp/1/quic", Unsupported("udp")),
+            ("/dns4/example.org/udp/1/quic-v1", Unsupported("udp")),
+            ("/ip4/1.2.3.4/udp/0/quic-v1", Senseless(BadAddr::NoPort)),
             ("/ip4/1.2.3.4/tcp/1/ws", Unsupported("ws")),
             ("/unix/tmp", Port),
             ("/memory/1/tcp/1", Unsupported("memory")),

@@ -77,9 +77,7 @@ pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatu
 pub use refusal::EstablishError;
 pub use settings::{
     ApiSettings, BackoffSettings, BanSettings, DialOrder, HealthSettings, JournalSettings, LimitSettings,
-    ListenSettings, LivenessMode, LivenessSettings, LogFormat, LogSettings, MetricsSettings, Mistake,
-    NetworkSettings, NodeSettings, Override, PeersSettings, PerMille, PreferenceSettings, Settings,
-    SettingsError, Size, TEMPLATE, TimeoutSettings, TwoDials,
+    ListenAddress, ListenAddressError, ListenSettings, LivenessMode, LivenessSettings, LogFormat, LogSettings, MetricsSettings, Mistake, NetworkSettings, NodeSettings, Over, Override, PeersSettings, PerMille, PreferenceSettings, QuicSettings, Settings, SettingsError, Size, TimeoutSettings, TwoDials, TEMPLATE,
 };
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,

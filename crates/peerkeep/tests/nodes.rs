@@ -75,7 +75,7 @@ async fn an_address_without_identity_is_trusted_on_first_use_and_pinned() {
     let a = stored(folder.path(), settings(1)).await;
     let mut theirs = settings(2);
     let Some(peerkeep::Place::Ip(addr)) = port.place else { panic!("an IP address") };
-    theirs.listen.addresses = vec![addr.socket()];
+    theirs.listen.addresses = vec![addr.socket().into()];
     let c = node(3, theirs).await;
     let outcome = a.connect(place, Duration::from_secs(2)).await.expect("is accepted");
     let (Outcome::GaveUp { error: Some(error), .. } | Outcome::StillTrying { error: Some(error), .. }) =
@@ -139,7 +139,7 @@ async fn a_wanted_peer_comes_back_after_its_restart_and_after_ours() {
     let id = b.id();
     let mut fixed = settings(2);
     let Some(peerkeep::Place::Ip(addr)) = address(&b).place else { panic!("an IP address") };
-    fixed.listen.addresses = vec![addr.socket()];
+    fixed.listen.addresses = vec![addr.socket().into()];
     a.want(address(&b)).await.expect("is accepted");
     connected(&a, &b).await;
     let mut events = a.events();
@@ -353,7 +353,7 @@ async fn fault_l5_a_second_node_in_the_same_folder_does_not_start() {
 async fn fault_l4_a_taken_port_is_a_clear_error_or_the_next_one() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut ours = settings(1);
-    ours.listen.addresses = vec![taken.local_addr().expect("bound")];
+    ours.listen.addresses = vec![taken.local_addr().expect("bound").into()];
     let error = Node::builder().config(ours.clone()).start().await.expect_err("is refused").to_string();
     assert!(error.contains("already in use"), "{error}");
     ours.listen.next_port = true;

@@ -1,27 +1,33 @@
 //! Where others can reach this node: from the addresses listened on, as far as this machine has them now, to those
 //! worth telling. No packet is sent.
 
-use crate::Settings;
+use crate::{ListenAddress, Settings};
 use peerkeep_core::Addr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What hellos carry: what the settings announce, or else where we listen, with "any address" made concrete. Most
 /// public first, at most eight.
-pub(super) fn announced(settings: &Settings, locals: &[SocketAddr]) -> Vec<Addr> {
+pub(super) fn announced(settings: &Settings, locals: &[Addr]) -> Vec<Addr> {
     let mut addrs: Vec<Addr> = Vec::new();
-    let chosen: Vec<SocketAddr> = if settings.listen.announce.is_empty() {
-        locals.iter().flat_map(|local| concrete(*local, settings.network.local_ip)).collect()
+    let chosen: Vec<Addr> = if settings.listen.announce.is_empty() {
+        let concrete = |local: &Addr| {
+            let kind = local.kind;
+            let sockets = concrete(local.socket(), settings.network.local_ip);
+            sockets.into_iter().map(move |socket| Addr::new(socket, kind))
+        };
+        locals.iter().flat_map(concrete).collect()
     } else {
-        settings.listen.announce.clone()
+        let listens = |addr: &Addr| locals.iter().any(|local| local.kind == addr.kind);
+        settings.listen.announce.iter().flat_map(ListenAddress::addrs).filter(listens).collect()
     };
-    for socket in chosen {
-        let addr = Addr::tcp(socket);
+    for addr in chosen {
         if addr.check().is_ok() && !addrs.contains(&addr) {
             addrs.push(addr);
         }
     }
-    addrs.sort_by_key(|addr| (addr.is_loopback(), addr.is_private()));
+    // Whoever knows nothing better tries them in this order: TCP costs both sides less memory.
+    addrs.sort_by_key(|addr| (addr.is_loopback(), addr.is_private(), addr.kind));
     addrs.truncate(peerkeep_core::MAX_ADDRS);
     addrs
 }
@@ -64,18 +70,23 @@ fn outward(v4: bool) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use peerkeep_core::AddrKind;
 
     #[test]
     fn what_is_announced_wins_and_any_address_is_made_concrete() {
         let socket = |text: &str| -> SocketAddr { text.parse().expect("an address") };
         let mut settings = Settings::default();
-        let locals = [socket("127.0.0.5:7330"), socket("0.0.0.0:7331")];
+        let quic = |text| Addr::new(socket(text), AddrKind::Quic);
+        let locals = [Addr::tcp(socket("127.0.0.5:7330")), Addr::tcp(socket("0.0.0.0:7331"))];
         settings.network.local_ip = Some([203, 0, 113, 9].into());
         let told = announced(&settings, &locals);
         assert_eq!(told[0].socket(), socket("203.0.113.9:7331"), "{told:?}");
         assert_eq!(told.last().map(Addr::socket), Some(socket("127.0.0.5:7330")), "{told:?}");
         assert!(told.iter().all(|addr| addr.check().is_ok()));
-        settings.listen.announce = vec![socket("198.51.100.1:80")];
+        settings.listen.announce = vec![socket("198.51.100.1:80").into()];
         assert_eq!(announced(&settings, &locals), [Addr::tcp(socket("198.51.100.1:80"))]);
+        let both = [locals[0], quic("127.0.0.5:7330")];
+        let told = [Addr::tcp(socket("198.51.100.1:80")), quic("198.51.100.1:80")];
+        assert_eq!(announced(&settings, &both), told, "what is not listened on is not announced");
     }
 }

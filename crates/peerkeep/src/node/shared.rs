@@ -11,7 +11,6 @@ use crate::{
 use peerkeep_core::{Addr, Answer as CoreAnswer, Command};
 use peerkeep_mesh::{Handle, MeshConfig, MeshStack, Registry};
 use peerkeep_net::{Directory, Owner, OwnerError, Running, Shards, Stopped};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -30,7 +29,7 @@ pub(super) struct Shared {
     pub hub: Arc<Hub>,
     pub registry: Registry,
     pub directory: Directory<Handle>,
-    pub locals: Vec<SocketAddr>,
+    pub locals: Vec<Addr>,
     pub started_at: Timestamp,
     pub stopped: watch::Receiver<bool>,
     stack: MeshStack,
@@ -54,7 +53,13 @@ pub(super) struct Ends {
 }
 
 /// Settings that take effect at a start only.
-const AT_START: &[&str] = &["listen.addresses", "listen.next_port"];
+const AT_START: &[&str] = &[
+    "listen.addresses",
+    "listen.next_port",
+    "quic.enabled",
+    "quic.early_data",
+    "quic.retry_above",
+];
 
 impl Shared {
     #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
@@ -67,7 +72,7 @@ impl Shared {
         mesh: MeshConfig,
         registry: Registry,
         directory: Directory<Handle>,
-        locals: Vec<SocketAddr>,
+        locals: Vec<Addr>,
     ) -> (Arc<Shared>, Ends) {
         let (alive, is_alive) = watch::channel(());
         let (stopped, is_stopped) = watch::channel(false);
@@ -297,6 +302,7 @@ async fn keep_looking(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>, 
 fn keep_until_restart(new: &mut Settings, old: &Settings) {
     new.listen.addresses.clone_from(&old.listen.addresses);
     new.listen.next_port = old.listen.next_port;
+    new.quic = old.quic.clone();
 }
 
 fn part_error(key: &str, what: String) -> SettingsError {

@@ -8,14 +8,16 @@ use super::whom;
 use super::{Node, local};
 use crate::store::{Loaded, Store, StoreLimits, StoredPeer};
 use crate::{
-    Ailment, DataDir, IDENTITY_FILE, Identity, PeerAddress, Place, Settings, SettingsError, StartError,
-    Timestamp,
+    Ailment, DataDir, IDENTITY_FILE, Identity, LivenessMode, PeerAddress, Place, Settings, SettingsError,
+    StartError, Timestamp,
 };
-use peerkeep_core::{Action, Addr, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, Target, Who};
-use peerkeep_mesh::{Listen, MeshConfig, MeshStack, Registry, Secret};
+use peerkeep_core::{
+    Action, Addr, AddrKind, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, Target, Who,
+};
+use peerkeep_mesh::{Listen, MeshConfig, MeshStack, QuicKeepalive, Registry, Secret};
 use peerkeep_net::{
-    Directory, JournalOptions, Listener, Names, Serving, Setup, Shards, StreamDriver, StreamOptions,
-    TcpOptions, Tickets, prepare,
+    Directory, JournalOptions, ListenError, Listener, Names, Quic, QuicListener, QuicOptions, Serving, Setup,
+    Shards, StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashSet;
@@ -142,11 +144,16 @@ async fn launch(
     let shards = shards(&settings)?;
     let tickets = Tickets::new(peerkeep_core::StackId::Mesh);
     let surroundings = owner.surroundings();
-    let bound = bind(&settings, &tcp)?;
-    let locals: Vec<SocketAddr> = bound.iter().map(Listener::local).collect();
+    let quic_options = quic_options(&settings);
+    let (bound, bound_quic) = bind(&settings, &tcp, &quic_options)?;
+    let tcp_locals = bound.iter().map(|listener| Addr::new(listener.local(), AddrKind::Tcp));
+    let quic_locals = bound_quic.iter().map(|listener| Addr::new(listener.local(), AddrKind::Quic));
+    let locals: Vec<Addr> = tcp_locals.chain(quic_locals).collect();
     listen.set(local::announced(&settings, &locals));
     let directory = Directory::default();
-    let options = StreamOptions { tcp, ..StreamOptions::default() };
+    let quic = Quic::new(stack.quic_server(), quic_options);
+    let dials = settings.quic.enabled.then(|| quic.clone());
+    let options = StreamOptions { tcp, quic: dials, ..StreamOptions::default() };
     let driver =
         StreamDriver::new(stack.clone(), options, &shards, &surroundings, tickets.clone(), &directory);
     let mut serving: Vec<Serving> = Vec::new();
@@ -155,6 +162,12 @@ async fn launch(
         let served = listener.serve(tickets.clone(), owner.facts(), owner.counters().clone());
         serving.push(served.map_err(|error| StartError::System { what: "watching a listener", error })?);
         tracing::info!(address = %local, "listening");
+    }
+    for listener in bound_quic {
+        let local = listener.local();
+        let served = listener.serve(&quic, tickets.clone(), owner.facts(), owner.counters().clone());
+        serving.push(served.map_err(|error| StartError::System { what: "watching a listener", error })?);
+        tracing::info!(address = %local, "listening over QUIC");
     }
     let (journal, journal_ailment) = journal(&settings, folder.as_ref().map(DataDir::path));
     let first = first_actions(&settings, loaded, &config, &hub, owner.names());
@@ -206,7 +219,11 @@ pub(super) fn tcp_options(settings: &Settings) -> TcpOptions {
 }
 
 pub(super) fn mesh_config(settings: &Settings, secret: Option<Secret>, listen: Listen) -> MeshConfig {
-    let allow = &settings.network.allow;
+    let (allow, live) = (&settings.network.allow, &settings.liveness);
+    let quic_keepalive = (live.mode == LivenessMode::KeepaliveOnly).then(|| QuicKeepalive {
+        interval: live.keepalive_idle,
+        timeout: live.keepalive_idle + live.keepalive_interval * u32::from(live.keepalive_count),
+    });
     MeshConfig {
         network: settings.network.name.clone(),
         secret,
@@ -217,26 +234,51 @@ pub(super) fn mesh_config(settings: &Settings, secret: Option<Secret>, listen: L
         // The settings were checked: both fit.
         send_budget_bytes: u32::try_from(settings.limits.send_budget.0).unwrap_or(u32::MAX),
         max_message_bytes: u32::try_from(settings.limits.message.0).unwrap_or(u32::MAX),
+        early_data: settings.quic.early_data,
+        quic_keepalive,
         ..MeshConfig::default()
     }
 }
 
-fn bind(settings: &Settings, tcp: &TcpOptions) -> Result<Vec<Listener>, StartError> {
-    let mut bound = Vec::new();
+fn quic_options(settings: &Settings) -> QuicOptions {
+    QuicOptions { retry_above: settings.quic.retry_above.into(), ..QuicOptions::default() }
+}
+
+/// Further free ports that are asked for when one is free for one transport alone.
+const FREE_PORTS: u16 = 16;
+
+type Bound = (Option<Listener>, Option<QuicListener>);
+
+fn bind(
+    settings: &Settings,
+    tcp: &TcpOptions,
+    quic: &QuicOptions,
+) -> Result<(Vec<Listener>, Vec<QuicListener>), StartError> {
+    let (mut over_tcp, mut over_quic) = (Vec::new(), Vec::new());
     for address in &settings.listen.addresses {
-        let mut result = Listener::bind(*address, tcp);
-        let more = if settings.listen.next_port && address.port() != 0 { NEXT_PORTS } else { 0 };
+        let wants_quic = address.has_quic() && settings.quic.enabled;
+        let one = |socket| -> Result<Bound, ListenError> {
+            let listener = address.has_tcp().then(|| Listener::bind(socket, tcp)).transpose()?;
+            let socket = listener.as_ref().map_or(socket, Listener::local);
+            Ok((listener, wants_quic.then(|| QuicListener::bind(socket, quic)).transpose()?))
+        };
+        let mut result = one(address.socket);
+        let port = address.socket.port();
+        let more = match (port, settings.listen.next_port) {
+            (0, _) => FREE_PORTS,
+            (_, true) => NEXT_PORTS,
+            (_, false) => 0,
+        };
         for step in 1..=more {
-            let (Err(peerkeep_net::ListenError::Taken(_)), Some(port)) =
-                (&result, address.port().checked_add(step))
-            else {
-                break;
-            };
-            result = Listener::bind(SocketAddr::new(address.ip(), port), tcp);
+            let next = if port == 0 { Some(0) } else { port.checked_add(step) };
+            let (Err(ListenError::Taken(_)), Some(port)) = (&result, next) else { break };
+            result = one(SocketAddr::new(address.socket.ip(), port));
         }
-        bound.push(result.map_err(StartError::Listen)?);
+        let (listener, quic_listener) = result.map_err(StartError::Listen)?;
+        over_tcp.extend(listener);
+        over_quic.extend(quic_listener);
     }
-    Ok(bound)
+    Ok((over_tcp, over_quic))
 }
 
 /// A journal that cannot be kept is no reason not to start (fault K7).

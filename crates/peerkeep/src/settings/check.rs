@@ -1,6 +1,7 @@
 //! What must hold between settings, and what they mean to the core. The rule that matters most: without a secret and
 //! without an allow-list a node listens on loopback only, unless the operator writes `open = true`.
 
+use super::ListenAddress;
 use super::read::{Places, at};
 use super::{DialOrder, LivenessMode, Mistake, Settings, SettingsError, TwoDials};
 use peerkeep_core::{
@@ -130,7 +131,7 @@ impl Settings {
             }
         }
         for address in &self.listen.announce {
-            if Addr::tcp(*address).check().is_err() {
+            if Addr::tcp(address.socket).check().is_err() {
                 wrong("listen.announce", format!("others cannot dial {address}"));
             }
         }
@@ -205,11 +206,11 @@ impl Settings {
     }
 
     /// The first address that would let strangers in without a word of the operator's.
-    fn exposed(&self) -> Option<SocketAddr> {
+    fn exposed(&self) -> Option<ListenAddress> {
         if self.admission() != crate::Admission::Loopback {
             return None;
         }
-        self.listen.addresses.iter().copied().find(|address| !Addr::tcp(*address).is_loopback())
+        self.listen.addresses.iter().copied().find(|address| !Addr::tcp(address.socket).is_loopback())
     }
 
     fn to_core(&self, me: PeerKey, epoch: u64) -> Config {
@@ -226,6 +227,7 @@ impl Settings {
             dials_per_minute: limits.dials_per_minute,
             dials_per_minute_per_ip: limits.dials_per_minute_per_ip,
             courtesy: limits.courtesy,
+            reserve: limits.reserve,
             contacts: limits.known_peers,
             bans: limits.bans,
         };

@@ -5,17 +5,19 @@
 
 mod check;
 mod error;
+mod listen;
 mod read;
 mod value;
 
 pub use error::{Mistake, SettingsError};
+pub use listen::{ListenAddress, ListenAddressError, Over};
 pub use read::Override;
 pub use value::{PerMille, Size};
 
 use crate::{Admission, PeerAddress, PeerId, Target};
 use read::{Visitor, Written};
 use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// `[listen]`
     pub listen: ListenSettings,
+    /// `[quic]`
+    pub quic: QuicSettings,
     /// `[peers]`
     pub peers: PeersSettings,
     /// `[limits]`
@@ -111,11 +115,23 @@ section! {
     /// Where others reach the node.
     ListenSettings["listen"] {
         /// Addresses to listen on; an empty list means none.
-        addresses: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], crate::DEFAULT_PORT))],
+        addresses: Vec<ListenAddress> = vec![([127, 0, 0, 1], crate::DEFAULT_PORT).into()],
         /// Addresses told to others in place of those listened on.
-        announce: Vec<SocketAddr> = Vec::new(),
+        announce: Vec<ListenAddress> = Vec::new(),
         /// Take the next free port of the following 16 when one is taken.
         next_port: bool = false,
+    }
+}
+
+section! {
+    /// QUIC, the mesh's second transport.
+    QuicSettings["quic"] {
+        /// Listen on it and dial it.
+        enabled: bool = true,
+        /// Send and answer early data on resumed sessions.
+        early_data: bool = false,
+        /// Inbound handshakes under way above which newcomers prove their address first.
+        retry_above: u16 = 32,
     }
 }
 
@@ -158,6 +174,8 @@ section! {
         dials_per_minute_per_ip: u32 = 60,
         /// Inbound connections above the limits that are told why.
         courtesy: u32 = 16,
+        /// Of all, inbound and outbound each: kept for those who are wanted or asked for; at most an eighth.
+        reserve: u32 = 32,
         /// Known peers.
         known_peers: u32 = 100_000,
         /// Bans.
@@ -438,6 +456,7 @@ impl Settings {
         self.node.visit(visitor);
         self.network.visit(visitor);
         self.listen.visit(visitor);
+        self.quic.visit(visitor);
         self.peers.visit(visitor);
         self.limits.visit(visitor);
         self.timeouts.visit(visitor);

@@ -1,0 +1,198 @@
+//! What carries a link's streams: Yamux over TLS over TCP, or a QUIC connection. The link's task sees one set of verbs;
+//! what they cost and how each ends is here.
+
+use crate::jobs::{end_of, quic_end_of};
+use crate::line::QuicLine;
+use crate::pipe::Pipe;
+use crate::stream::{NO_CODE, QuicStream, Stream};
+use peerkeep_core::{Addr, AddrKind, Fault, FaultKind, PeerKey, Step};
+use peerkeep_net::{Ended, Meter};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// The multiplexer of one link.
+pub(crate) enum Mux {
+    /// TLS over TCP.
+    Yamux { pipe: Pipe, conn: Box<yamux::Connection<Pipe>> },
+    /// QUIC.
+    Quic(Box<QuicMux>),
+}
+
+/// A stream that is being opened or accepted.
+type Coming = Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>>>>;
+
+/// A QUIC connection, and how much of it the core has been told.
+pub(crate) struct QuicMux {
+    connection: Connection,
+    accept: Coming,
+    open: Option<Coming>,
+    meter: Meter,
+    peer: PeerKey,
+    remote: Addr,
+    frames: u64,
+    received: u64,
+    sent: u64,
+}
+
+impl Mux {
+    /// The next stream that the other side opened. An error is how the link ended.
+    pub fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Ended>> {
+        match self {
+            Mux::Yamux { conn, .. } => Poll::Ready(match ready!(conn.poll_next_inbound(cx)) {
+                Some(Ok(stream)) => Ok(Stream::Yamux(stream)),
+                Some(Err(error)) => Err(end_of(error)),
+                None => Err(Ended::Fault(Fault::new(Step::Live, FaultKind::Closed))),
+            }),
+            Mux::Quic(quic) => {
+                let result = ready!(quic.accept.as_mut().poll(cx));
+                quic.accept = accept(&quic.connection);
+                Poll::Ready(stream(result))
+            }
+        }
+    }
+
+    /// A fresh stream of ours.
+    pub fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Ended>> {
+        match self {
+            Mux::Yamux { conn, .. } => conn.poll_new_outbound(cx).map_ok(Stream::Yamux).map_err(end_of),
+            Mux::Quic(quic) => {
+                let connection = &quic.connection;
+                let opening = quic.open.get_or_insert_with(|| {
+                    let connection = connection.clone();
+                    Box::pin(async move { connection.open_bi().await })
+                });
+                let result = ready!(opening.as_mut().poll(cx));
+                quic.open = None;
+                Poll::Ready(stream(result))
+            }
+        }
+    }
+
+    /// Hands what was gathered to the socket.
+    pub fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Mux::Yamux { pipe, .. } => pipe.poll_push(cx),
+            Mux::Quic(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that no more streams come. Over QUIC that is the end of the control stream, which is not here.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        match self {
+            Mux::Yamux { conn, .. } => conn.poll_close(cx).map_err(|_| ()),
+            Mux::Quic(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Waits until the other side has closed, reading and dropping what still comes.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Mux::Yamux { pipe, .. } => pipe.poll_drain(cx),
+            Mux::Quic(quic) => {
+                while let Ok((_dropped, _)) = ready!(quic.accept.as_mut().poll(cx)) {
+                    quic.accept = accept(&quic.connection);
+                }
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Ends it now.
+    pub fn close(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Mux::Yamux { conn, .. } => {
+                let _ = conn.poll_close(cx);
+            }
+            Mux::Quic(quic) => quic.connection.close(NO_CODE, b""),
+        }
+    }
+
+    /// Bytes carried so far, both ways; over QUIC nobody asks, because it measures for itself.
+    pub fn carried(&self) -> u64 {
+        match self {
+            Mux::Yamux { pipe, .. } => pipe.carried(),
+            Mux::Quic(_) => 0,
+        }
+    }
+
+    /// A ping of the link's own came back, and so many bytes were carried before it left.
+    pub fn sample(&self, rtt: Duration, before: u64) {
+        if let Mux::Yamux { pipe, .. } = self {
+            pipe.sample(rtt, before);
+        }
+    }
+
+    /// Whether its streams are QUIC's own.
+    pub fn is_quic(&self) -> bool {
+        matches!(self, Mux::Quic(_))
+    }
+
+    /// Tells the meter what the connection knows. Over TCP the pipe does that as bytes pass.
+    pub fn sense(&mut self) {
+        if let Mux::Quic(quic) = self {
+            quic.sense();
+        }
+    }
+}
+
+impl QuicMux {
+    pub fn new(line: QuicLine, meter: Meter, peer: PeerKey, remote: Addr) -> (Mux, Stream) {
+        let QuicLine { connection, send, recv } = line;
+        let accept = accept(&connection);
+        let mut mux =
+            QuicMux { connection, accept, open: None, meter, peer, remote, frames: 0, received: 0, sent: 0 };
+        mux.sense();
+        (Mux::Quic(Box::new(mux)), Stream::Quic(QuicStream::new(send, recv)))
+    }
+
+    /// A frame was read from a packet that proved to be theirs: they live. Bytes alone prove nothing, since anybody can
+    /// send some to a connection's number.
+    fn sense(&mut self) {
+        let stats = self.connection.stats();
+        let rx = stats.frame_rx;
+        let frames = rx.acks + rx.stream + rx.ping + rx.max_data + rx.max_stream_data + rx.path_challenge;
+        if frames != self.frames {
+            self.frames = frames;
+            self.meter.received(gain(&mut self.received, stats.udp_rx.bytes));
+            self.meter.rtt(stats.path.rtt);
+        }
+        let sent = gain(&mut self.sent, stats.udp_tx.bytes);
+        if sent > 0 {
+            self.meter.sent(sent);
+        }
+        let remote = Addr::new(self.connection.remote_address(), AddrKind::Quic);
+        if remote != self.remote {
+            self.remote = remote;
+            self.meter.moved(self.peer, remote);
+        }
+    }
+}
+
+impl Drop for QuicMux {
+    /// Channels that applications hold keep the connection otherwise.
+    fn drop(&mut self) {
+        self.connection.close(NO_CODE, b"");
+    }
+}
+
+fn gain(known: &mut u64, now: u64) -> usize {
+    let more = now.saturating_sub(*known);
+    *known = now;
+    usize::try_from(more).unwrap_or(usize::MAX)
+}
+
+fn accept(connection: &Connection) -> Coming {
+    let connection = connection.clone();
+    Box::pin(async move { connection.accept_bi().await })
+}
+
+fn stream(result: Result<(SendStream, RecvStream), ConnectionError>) -> Result<Stream, Ended> {
+    match result {
+        Ok((send, recv)) => Ok(Stream::Quic(QuicStream::new(send, recv))),
+        Err(error) => Err(quic_end_of(&error)),
+    }
+}
