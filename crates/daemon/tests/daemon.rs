@@ -228,7 +228,8 @@ fn fault_k9_a_kill_in_the_middle_of_a_dial_does_not_begin_it_anew() {
     let silent = std::net::TcpListener::bind("127.0.0.28:0").expect("a port");
     let port = silent.local_addr().expect("bound").port();
     let id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
-    let daemon = home.start(&["--set", "backoff.first=5m"]);
+    let settings = ["--set", "backoff.first=5m", "--set", "preference.order=nobody"];
+    let daemon = home.start(&settings);
     home.ask(&["want", &format!("/ip4/127.0.0.28/tcp/{port}/p2p/{id}")]).expect(0);
     let _held = silent.accept().expect("it dials");
     until("the dial is on the disk", SOON, || {
@@ -236,9 +237,10 @@ fn fault_k9_a_kill_in_the_middle_of_a_dial_does_not_begin_it_anew() {
         home.json(&["peer", id])["standing"] == "dialing"
     });
     daemon.kill();
-    let daemon = home.start(&["--set", "backoff.first=5m"]);
+    let daemon = home.start(&settings);
     let peer = home.json(&["peer", id]);
     assert_eq!(peer["standing"], "waiting", "{peer}");
+    assert_eq!(home.json(&["why", id])["reason"]["kind"], "backoff");
     assert_eq!(home.json(&["status"])["totals"]["dials"], 0);
     silent.set_nonblocking(true).expect("it can");
     assert!(silent.accept().is_err(), "nobody came again");

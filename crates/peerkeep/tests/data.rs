@@ -194,7 +194,7 @@ fn faces_and_futures_are_send() {
     is_send_type::<peerkeep::Channel>();
     is_send_type::<peerkeep::Incoming>();
     is_send_type::<peerkeep::Messages>();
-    fn calls(node: &Node, peer: peerkeep::PeerAddress) {
+    fn calls(node: &Node, peer: PeerAddress) {
         is_send(&node.connect(peer.clone(), Duration::ZERO));
         is_send(&node.want(peer));
         is_send(&node.peers());
