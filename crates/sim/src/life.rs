@@ -59,6 +59,9 @@ impl World {
         let now = self.now;
         let node = self.node(number);
         (node.is_alive, node.is_powered) = (false, !silently);
+        if silently {
+            node.dark_since = now;
+        }
         node.wake_at = Time::NEVER;
         node.suspended_until = Time::ZERO;
         for slot in std::mem::take(&mut node.slots) {

@@ -117,7 +117,7 @@ impl World {
         }
         let Some(other) = target else {
             // Some places answer that nobody is there, most do not.
-            if addr.ip[15] % 2 == 0 {
+            if addr.ip[14].is_multiple_of(2) {
                 let fault = Fault::new(Step::Connect, FaultKind::Refused);
                 let event = Event::LegFailed { node: number, boot, conn, leg: leg_u8, fault };
                 self.queue.push(self.now + Duration::from_micros(2 * lag + 1), event);
@@ -164,6 +164,9 @@ impl World {
     pub fn syn(&mut self, wire: WireRef) {
         let Some(row) = self.wires.get(wire).copied() else { return };
         let [from, to] = [row.ends[0].node, row.ends[1].node];
+        if self.is_from_the_dead(row.ends[0]) {
+            return;
+        }
         let node = &self.nodes[to as usize];
         if !node.is_alive {
             if node.is_powered {
@@ -299,7 +302,7 @@ impl World {
         let at = usize::from(side);
         let Some(row) = self.wires.get(wire).copied() else { return };
         let (end, peer) = (row.ends[at], row.ends[1 - at].node);
-        if end.is_cut {
+        if end.is_cut || self.is_from_the_dead(row.ends[1 - at]) {
             return;
         }
         if !end.is_open {
@@ -333,6 +336,14 @@ impl World {
                 self.end_of(wire, side, End::Fault(Fault::new(step, FaultKind::Reset)));
             }
         }
+    }
+
+    /// Whether this would have had to be sent again by a machine that had no power any more.
+    fn is_from_the_dead(&self, sender: WireEnd) -> bool {
+        const ON_THE_WIRE: Duration = Duration::from_millis(250);
+        let node = &self.nodes[sender.node as usize];
+        let is_of_an_earlier_life = node.boot != sender.boot || !node.is_alive;
+        is_of_an_earlier_life && node.dark_since != Time::ZERO && node.dark_since + ON_THE_WIRE < self.now
     }
 
     fn meet(&mut self, number: u32, conn: ConnRef, peer: u32, side: u8, greeting: Greeting) {

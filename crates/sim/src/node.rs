@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub is_alive: bool,
     /// The machine answers for its dead processes with resets.
     pub is_powered: bool,
+    /// When it last lost power: what it had sent is not sent again.
+    pub dark_since: Time,
     pub boot: u32,
     pub suspended_until: Time,
     pub slots: Vec<Slot>,
@@ -104,6 +106,7 @@ impl Node {
             core,
             is_alive: false,
             is_powered: true,
+            dark_since: Time::ZERO,
             boot: 0,
             suspended_until: Time::ZERO,
             slots: Vec::new(),
@@ -154,7 +157,8 @@ impl Node {
         }
         let slot = &self.slots[row];
         // A row is free for its next conn within the very step that heard of the `Gone`.
-        if !matches!(slot.socket, Socket::Free) && !(slot.is_ending && !slot.is_announced) {
+        let is_over = slot.is_ending && !slot.is_announced;
+        if !is_over && !matches!(slot.socket, Socket::Free) {
             return None;
         }
         self.slots[row] = Slot { conn, socket, ..Slot::FREE };

@@ -38,7 +38,8 @@ const STORY_LINES: usize = 120;
 pub fn run(scenario: &Scenario, with_story: bool) -> Outcome {
     silence_panics();
     let story = if with_story { Story::kept() } else { Story::default() };
-    let mut world = World::new(scenario, Options { exchange: scenario.seed % 2 == 0, ..STRICT }, story);
+    let mut world =
+        World::new(scenario, Options { exchange: scenario.seed.is_multiple_of(2), ..STRICT }, story);
     let mut end = End::default();
     let result = catch_unwind(AssertUnwindSafe(|| phases(&mut world, scenario, &mut end)));
     let mut violation = world.promises.violation.take();

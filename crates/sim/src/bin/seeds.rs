@@ -64,7 +64,8 @@ fn main() -> Result<ExitCode> {
     let args = Args::parse();
     #[cfg(feature = "canaries")]
     if let Some(name) = &args.canary {
-        peerkeep_sim::canary::switch_on(name)?;
+        let canary = peerkeep_core::canary::Canary::named(name).context("no canary has that name")?;
+        peerkeep_core::canary::set(Some(canary));
     }
     match args.seed {
         Some(seed) => one(seed, args.json),
