@@ -312,9 +312,10 @@ async fn s1_4_replayed_early_data_has_no_effect_once_and_a_thousand_times() {
     // Whoever asks where the node is hears of the way alone, so nobody gets around it.
     let way = Way::nowhere().await;
     let mut theirs = early(quic_only(2));
+    let to = UdpSocket::bind("127.0.0.2:0").expect("binds").local_addr().expect("bound");
+    theirs.listen.addresses = vec![ListenAddress::quic(to)];
     theirs.listen.announce = vec![ListenAddress::quic(way.at)];
     let (a, b) = (node(1, early(settings(1))).await, node(2, theirs).await);
-    let to = b.locals().into_iter().next().expect("it listens").socket();
     *way.plan.to.lock().expect("sound") = Some(to);
     let mut news = b.messages("news").expect("a topic");
     a.connect(way.address(&b), WAIT).await.expect("is accepted");

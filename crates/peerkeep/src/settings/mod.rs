@@ -17,7 +17,7 @@ pub use value::{PerMille, Size};
 use crate::{Admission, PeerAddress, PeerId, Target};
 use read::{Visitor, Written};
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

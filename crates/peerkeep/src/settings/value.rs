@@ -2,7 +2,7 @@
 //! Durations and sizes are text with a unit (`"30s"`, `"16MiB"`), so that nobody has to guess one.
 
 use crate::{AddressError, PeerAddress, PeerId, Target, parse_target, print_target};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -205,6 +205,16 @@ impl Value for Option<PathBuf> {
     }
     fn write(&self) -> String {
         quoted(&self.as_ref().map(|path| path.display().to_string()).unwrap_or_default())
+    }
+}
+
+impl Value for SocketAddr {
+    fn read(value: &DeValue<'_>) -> Result<SocketAddr, String> {
+        let what = "an address with a port, such as \"127.0.0.1:7331\" or \"[::1]:7331\"";
+        text(value, what)?.parse().map_err(|_| format!("expected {what}, found {}", found(value)))
+    }
+    fn write(&self) -> String {
+        quoted(&self.to_string())
     }
 }
 
