@@ -37,12 +37,7 @@ fn one_more(count: &AtomicU64) {
 
 impl Observer for Watcher {
     fn told(&mut self, view: View<'_>, contact: ContactRef, conn: ConnRef, what: Told, now: Time) {
-        if let Some(lines) = self.quiet.left_out(now) {
-            tracing::warn!(
-                lines,
-                "more was wrong with peers than is worth the log; see `peers` and `events`"
-            );
-        }
+        self.say_left_out(now);
         let Some(seen) = view.contact(contact) else { return };
         let peer = PeerId(seen.who.key);
         self.hub.risen_epoch(view.epoch());
@@ -175,6 +170,15 @@ impl Watcher {
             up: HashMap::new(),
             ending: HashMap::new(),
             turns: Turns::default(),
+        }
+    }
+
+    fn say_left_out(&mut self, now: Time) {
+        if let Some(lines) = self.quiet.left_out(now) {
+            tracing::warn!(
+                lines,
+                "more was wrong with peers than is worth the log; see `peers` and `events`"
+            );
         }
     }
 
