@@ -1,6 +1,6 @@
 //! Wishes, what is learned, and the target: what each changes, what is written down, and what it must not change.
 
-use crate::rig::{Rig, addr, addrs, at, fault, peer};
+use crate::rig::{Rig, addr, addrs, at, peer};
 use peerkeep_core::*;
 use std::time::Duration;
 
@@ -325,16 +325,79 @@ fn a_pause_after_a_local_fault_holds_back_the_target_until_it_is_over() {
     let mut rig = Rig::new(|c| c.rules[0].target = 1);
     rig.connect(9);
     let conn = rig.dialled().expect("a dial");
-    rig.ask(Command::Cancel(peer(9)));
-    rig.gone(conn, End::Fault(fault(FaultKind::Resources)));
-    rig.ask(Command::Forget(peer(9)));
-    let paused = !rig.core.view().online();
+    rig.fail(conn, FaultKind::Resources);
+    rig.ask(Command::Reset(peer(9)));
     learn(&mut rig, 1, at(1), Source::Told);
-    if paused {
-        assert_eq!(rig.dialled(), None);
-        let wake = rig.core.next_wake().expect("it looks again");
-        assert!(wake > rig.now, "when the pause is over, not at once");
-        let effects = rig.pass(Duration::from_secs(2));
-        assert!(effects.iter().any(|effect| matches!(effect, Effect::Dial { .. })));
+    assert_eq!((rig.dialled(), rig.standing(1)), (None, Standing::Idle));
+    let wake = rig.core.next_wake().expect("it looks again");
+    assert!(wake > rig.now, "when the pause is over, not at once");
+    let effects = rig.pass(Duration::from_millis(1_002));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Dial { .. })));
+}
+
+#[test]
+fn nobody_is_picked_for_the_target_while_offline_or_while_others_wait_for_a_slot() {
+    let mut rig = Rig::new(|c| c.rules[0].target = 3);
+    rig.step(Action::Network(Change::Offline));
+    learn(&mut rig, 1, at(1), Source::Told);
+    rig.seconds(1);
+    assert_eq!(rig.standing(1), Standing::Idle);
+
+    let mut rig = Rig::new(|c| {
+        c.rules[0].target = 3;
+        c.limits.outbound = 1;
+    });
+    rig.connect(1);
+    rig.connect(2);
+    assert_eq!(rig.standing(2), Standing::Queued(Limit::Outbound));
+    learn(&mut rig, 3, at(3), Source::Told);
+    rig.seconds(1);
+    assert_eq!(rig.standing(3), Standing::Idle, "who was asked for comes first");
+}
+
+#[test]
+fn who_waits_for_a_crowded_address_counts_for_the_target() {
+    let mut rig = Rig::new(|c| {
+        c.rules[0].target = 2;
+        c.limits.per_ip = 1;
+    });
+    for n in 1..4 {
+        learn(&mut rig, n, addr(&format!("20.1.1.1:{n}")), Source::Told);
     }
+    let standings = [1, 2, 3].map(|n| rig.standing(n));
+    assert_eq!(standings, [Standing::Dialing, Standing::Queued(Limit::PerIp), Standing::Idle]);
+}
+
+#[test]
+fn who_was_picked_and_waits_is_left_alone_when_the_target_is_met_meanwhile() {
+    let mut rig = Rig::new(|c| {
+        c.preference = Preference::Identity;
+        c.rules[0].target = 1;
+    });
+    learn(&mut rig, 1, at(1), Source::Told);
+    assert_eq!(rig.standing(1), Standing::Waiting, "it is their turn");
+    rig.inbound(2, 1).expect("room");
+    let effects = rig.seconds(5);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Dial { .. })));
+    assert_eq!(rig.standing(1), Standing::Idle);
+}
+
+#[test]
+fn whom_was_given_up_stays_so_while_somebody_else_is_connected() {
+    let mut rig = Rig::new(|c| {
+        c.rules[0].target = 2;
+        c.rules[0].backoff.max_attempts = 2;
+        c.rules[0].liveness = Liveness::Transport;
+    });
+    rig.inbound(5, 1).expect("room");
+    give_up(&mut rig, 1);
+    let effects = rig.seconds(300);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Dial { .. })));
+    let conn = rig.contact(5).and_then(|contact| contact.conn).expect("connected");
+    rig.ask(Command::Disconnect(peer(5)));
+    rig.gone(conn, End::Asked);
+    rig.ask(Command::Forget(peer(5)));
+    rig.step(Action::Wake);
+    rig.seconds(31);
+    assert_eq!(rig.standing(1), Standing::Dialing, "who is alone tries again");
 }
