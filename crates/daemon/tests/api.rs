@@ -35,6 +35,7 @@ fn post(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Fault A6: headers and bodies are capped.
 #[test]
 fn requests_that_are_wrong_are_refused_with_a_reason() {
     let home = Home::new(31);
@@ -67,6 +68,7 @@ fn requests_that_are_wrong_are_refused_with_a_reason() {
     daemon.stop();
 }
 
+/// Fault A6: so is their time.
 #[test]
 fn a_client_that_sends_nothing_is_dropped_and_holds_nobody_up() {
     let home = Home::new(32);
@@ -164,6 +166,7 @@ fn events_are_followed_line_by_line_and_end_with_the_daemon() {
     peer.stop();
 }
 
+/// Fault A7.
 #[test]
 fn a_reader_of_events_that_does_not_read_is_told_how_much_it_missed() {
     let home = Home::new(38);

@@ -52,6 +52,7 @@ fn write_config(home: &Home, text: &str) {
     fs::write(home.data().join("peerkeep.toml"), text).expect("writable");
 }
 
+/// Faults A1 and R6.
 #[test]
 fn metrics_are_off_unless_switched_on_answer_their_own_name_only_and_pass_promtool() {
     let (home, other) = (Home::new(161), Home::new(162));
@@ -128,6 +129,7 @@ fn promtool(text: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Fault G3: the new one is there before the old one goes, and an error changes nothing.
 #[test]
 fn a_reload_moves_the_api_socket_and_changes_the_log_while_the_daemon_runs() {
     let home = Home::new(163);

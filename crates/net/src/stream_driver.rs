@@ -4,8 +4,8 @@
 use crate::attendant::Attendant;
 use crate::listener::Waiting;
 use crate::{
-    Clock, Counters, Directory, Driver, Facts, Link, Meeting, Order, Quic, Shards, Stack, TcpOptions, Tickets,
-    Tuning,
+    Clock, Counters, Directory, Driver, Facts, Link, Meeting, Order, Quic, Shards, Stack, TcpOptions,
+    Tickets, Tuning,
 };
 use peerkeep_core::{ConnRef, Fault, FaultKind, StackId, Step};
 use peerkeep_paths::STAGGER;

@@ -308,6 +308,7 @@ async fn four_nodes_told_one_address_find_each_other() {
     }
 }
 
+/// Fault G3: never half.
 #[tokio::test]
 async fn reload_takes_all_or_nothing() {
     let (a, b) = (node(1, settings(1)).await, node(2, settings(2)).await);

@@ -68,6 +68,7 @@ impl Node {
         let counters = shared.owner.counters();
         let mut all = now(&looked, &config.limits);
         all.extend(since_start(&looked.stats, counters));
+        all.extend(of_net(counters));
         let ill = shared.ailments(looked.is_online);
         let is_ill = |part: &'static str| (part, u64::from(ill.iter().any(|ailment| ailment.part == part)));
         all.extend([
@@ -159,11 +160,6 @@ fn now(looked: &Looked, limits: &Limits) -> Vec<Metric> {
 
 fn since_start(stats: &Stats, counters: &Counters) -> Vec<Metric> {
     let counter = |name, help, value| Metric::one(name, MetricKind::Counter, help, value);
-    let read = |name, help, count: &Count| counter(name, help, count.read());
-    let by = |name, help, label, words: &[&'static str], counts: &[Count]| {
-        let rows = words.iter().copied().zip(counts.iter().map(Count::read));
-        Metric::by(name, MetricKind::Counter, help, label, rows)
-    };
     vec![
         counter("peerkeep_actions_total", "Actions the core took in.", stats.actions),
         counter("peerkeep_dials_total", "Attempts to connect begun.", stats.dials),
@@ -188,6 +184,18 @@ fn since_start(stats: &Stats, counters: &Counters) -> Vec<Metric> {
             "Peers not taken in because too many are known.",
             stats.contacts_dropped,
         ),
+    ]
+}
+
+/// What net counts.
+fn of_net(counters: &Counters) -> Vec<Metric> {
+    let counter = |name, help, value| Metric::one(name, MetricKind::Counter, help, value);
+    let read = |name, help, count: &Count| counter(name, help, count.read());
+    let by = |name, help, label, words: &[&'static str], counts: &[Count]| {
+        let rows = words.iter().copied().zip(counts.iter().map(Count::read));
+        Metric::by(name, MetricKind::Counter, help, label, rows)
+    };
+    vec![
         read(
             "peerkeep_addresses_missed_total",
             "Connects that failed, one for each address.",

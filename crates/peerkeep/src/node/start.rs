@@ -16,8 +16,8 @@ use peerkeep_core::{
 };
 use peerkeep_mesh::{Listen, MeshConfig, MeshStack, QuicKeepalive, Registry, Secret};
 use peerkeep_net::{
-    Directory, JournalOptions, ListenError, Listener, Names, Quic, QuicListener, QuicOptions, Serving, Setup,
-    Shards, StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
+    Directory, JournalOptions, ListenError, Listener, Names, Owner, Quic, QuicListener, QuicOptions, Serving,
+    Setup, Shards, StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashSet;
@@ -156,19 +156,7 @@ async fn launch(
     let options = StreamOptions { tcp, quic: dials, ..StreamOptions::default() };
     let driver =
         StreamDriver::new(stack.clone(), options, &shards, &surroundings, tickets.clone(), &directory);
-    let mut serving: Vec<Serving> = Vec::new();
-    for listener in bound {
-        let local = listener.local();
-        let served = listener.serve(tickets.clone(), owner.facts(), owner.counters().clone());
-        serving.push(served.map_err(|error| StartError::System { what: "watching a listener", error })?);
-        tracing::info!(address = %local, "listening");
-    }
-    for listener in bound_quic {
-        let local = listener.local();
-        let served = listener.serve(&quic, tickets.clone(), owner.facts(), owner.counters().clone());
-        serving.push(served.map_err(|error| StartError::System { what: "watching a listener", error })?);
-        tracing::info!(address = %local, "listening over QUIC");
-    }
+    let serving = serve(bound, bound_quic, &quic, &tickets, &owner)?;
     let (journal, journal_ailment) = journal(&settings, folder.as_ref().map(DataDir::path));
     let first = first_actions(&settings, loaded, &config, &hub, owner.names());
     let setup = Setup {
@@ -189,6 +177,31 @@ async fn launch(
     shared.want_names().await;
     tracing::info!(id = %shared.id, epoch, "started");
     Ok(Node { shared })
+}
+
+/// Begins to accept.
+fn serve(
+    bound: Vec<Listener>,
+    bound_quic: Vec<QuicListener>,
+    quic: &Quic,
+    tickets: &Tickets,
+    owner: &Owner,
+) -> Result<Vec<Serving>, StartError> {
+    let mut serving: Vec<Serving> = Vec::new();
+    let watching = |error| StartError::System { what: "watching a listener", error };
+    for listener in bound {
+        let local = listener.local();
+        let served = listener.serve(tickets.clone(), owner.facts(), owner.counters().clone());
+        serving.push(served.map_err(watching)?);
+        tracing::info!(address = %local, "listening");
+    }
+    for listener in bound_quic {
+        let local = listener.local();
+        let served = listener.serve(quic, tickets.clone(), owner.facts(), owner.counters().clone());
+        serving.push(served.map_err(watching)?);
+        tracing::info!(address = %local, "listening over QUIC");
+    }
+    Ok(serving)
 }
 
 fn shards(settings: &Settings) -> Result<Shards, StartError> {
