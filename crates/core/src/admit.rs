@@ -5,20 +5,26 @@ use crate::conn::{Conn, MAX_LEGS};
 use crate::wheel::Owner;
 use crate::{
     Addr, AddrKind, Close, Core, Direction, Effect, Effects, Limit, PeerKey, Refusal, StackId, Stage, Ticket,
-    Told,
+    Told, Who,
 };
 use arrayvec::ArrayVec;
 
 impl Core {
     /// Whether one more conn in that direction, over those addresses, stays within every limit.
-    pub(crate) fn can_hold(&self, direction: Direction, addrs: &[Addr]) -> Result<(), Limit> {
+    pub(crate) fn can_hold(
+        &self,
+        direction: Direction,
+        addrs: &[Addr],
+        is_desired: bool,
+    ) -> Result<(), Limit> {
         let (limits, counts) = (&self.cfg.limits, &self.counts);
-        if counts.total() >= limits.total {
+        let share = |limit| limits.share(limit, is_desired);
+        if counts.total() >= share(limits.total) {
             return Err(Limit::Total);
         }
         match direction {
-            Direction::Inbound if counts.inbound >= limits.inbound => return Err(Limit::Inbound),
-            Direction::Outbound if counts.outbound >= limits.outbound => return Err(Limit::Outbound),
+            Direction::Inbound if counts.inbound >= share(limits.inbound) => return Err(Limit::Inbound),
+            Direction::Outbound if counts.outbound >= share(limits.outbound) => return Err(Limit::Outbound),
             _ => {}
         }
         // Whoever arrives has cost us nothing yet: a quarter is kept for those we chose ourselves.
@@ -53,7 +59,7 @@ impl Core {
         if u32::from(self.contacts.row(contact_row).conn_count) >= limits.per_peer {
             return Err(Limit::PerPeer);
         }
-        self.can_hold(Direction::Outbound, legs)?;
+        self.can_hold(Direction::Outbound, legs, self.contacts.row(contact_row).is_desired())?;
         self.can_dial(legs)
     }
 
@@ -96,7 +102,7 @@ impl Core {
             self.emit(out, Effect::Refuse { ticket, why });
             return;
         }
-        let full = self.can_hold(Direction::Inbound, &[remote]).err();
+        let full = self.can_hold(Direction::Inbound, &[remote], false).err();
         if let Some(limit) = full {
             self.stats.refused += 1;
             if self.counts.courtesy >= self.cfg.limits.courtesy {
@@ -137,6 +143,24 @@ impl Core {
         } else {
             self.tell(contact, row, Told::Routed, out);
         }
+    }
+
+    /// Somebody above the limits turned out to be wanted, and a slot is kept for such: from here on it is an arrival
+    /// like any other.
+    pub(crate) fn can_use_reserve(&self, row: u32, key: PeerKey) -> bool {
+        let conn = self.conns.row(row);
+        let wanted = self.find_row(&Who { stack: conn.stack, key }).map(|row| self.contacts.row(row));
+        let about_slots = matches!(conn.courtesy, Some(Limit::Total | Limit::Inbound));
+        about_slots
+            && wanted.is_some_and(|contact| contact.is_desired())
+            && self.can_hold(Direction::Inbound, &[conn.remote], true).is_ok()
+    }
+
+    pub(crate) fn use_reserve(&mut self, row: u32) {
+        self.count_conn(row, false);
+        self.conns.row_mut(row).courtesy = None;
+        self.set_stage(row, Stage::Arriving);
+        self.count_conn(row, true);
     }
 
     /// Room for one more contact, made if need be by forgetting one that is of no use; gossip may only displace

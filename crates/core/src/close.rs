@@ -145,7 +145,14 @@ impl Core {
         if stable {
             contact.failures = 0;
         }
+        let unsettled = why == Close::Dead && now < self.net.unsettled_until;
+        let contact = self.contacts.row_mut(row);
         let delay = match next {
+            // We moved: all come back, none is blamed, and not all in one moment.
+            Return::Fast if unsettled => {
+                contact.fast_until = now + backoff.fast_window;
+                jitter(backoff.fast_interval, random)
+            }
             Return::Fast => {
                 if contact.failures == 0 {
                     contact.fast_until = now + backoff.fast_window;
@@ -211,6 +218,8 @@ impl Core {
         let local = fault.kind == FaultKind::Resources || (fault.is_ours() && self.counts.up() == 0);
         let random = self.random();
         let backoff = self.backoff(row);
+        let lost_way = matches!(fault.kind, FaultKind::Timeout | FaultKind::Unreachable | FaultKind::Reset);
+        let unsettled = lost_way && self.now < self.net.unsettled_until;
         let contact = self.contacts.row_mut(row);
         contact.last_fault = Some(fault);
         let delay = if local {
@@ -218,7 +227,7 @@ impl Core {
             let pause = LOCAL_PAUSE * (1 << (self.net.local_faults - 1));
             self.net.paused_until = self.now + pause;
             pause + Duration::from_micros(random % 1_000_000)
-        } else if self.now < contact.fast_until {
+        } else if self.now < contact.fast_until || unsettled {
             backoff.fast_delay(1, random)
         } else {
             contact.failures = contact.failures.saturating_add(1);
@@ -237,7 +246,9 @@ impl Core {
         }
         let delay = delay.max(conn.retry_after.min(LONGEST_RETRY_AFTER));
         let contact = self.contacts.row_mut(row);
-        contact.retry_at = self.now + delay;
+        let at = self.now + delay;
+        // A timer that is set already for later is not brought forward.
+        contact.retry_at = if unsettled { contact.retry_at.max(at) } else { at };
         if contact.flags.doomed {
             self.tell(row, NONE, Told::Failed, out);
             return;
@@ -341,4 +352,10 @@ impl Core {
             self.close(conn, why, out);
         }
     }
+}
+
+/// Anything up to the span.
+fn jitter(span: Duration, random: u64) -> Duration {
+    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1);
+    Duration::from_micros(random % micros)
 }

@@ -83,6 +83,9 @@ impl Config {
         if limits.courtesy > MAX_LIMIT {
             return Err(ConfigError::Limit(Limit::Courtesy));
         }
+        if limits.reserve > MAX_LIMIT {
+            return Err(ConfigError::Limit(Limit::Total));
+        }
         if self.epoch == 0 || self.epoch > MAX_EPOCH {
             return Err(ConfigError::Epoch);
         }
@@ -141,10 +144,20 @@ pub struct Limits {
     pub dials_per_minute_per_ip: u32,
     /// Inbound conns above the limits that are told why. Default 16; 0 turns the courtesy off.
     pub courtesy: u32,
+    /// Of all, inbound and outbound each: so many are kept for those who are wanted or asked for, but never more than
+    /// an eighth. Default 32; 0 keeps none.
+    pub reserve: u32,
     /// Known contacts. Default 100,000.
     pub contacts: u32,
     /// Bans. Default 10,000.
     pub bans: u32,
+}
+
+impl Limits {
+    /// What of a limit is there for whom: all of it for those who are wanted or asked for.
+    pub fn share(&self, limit: u32, is_desired: bool) -> u32 {
+        if is_desired { limit } else { limit - self.reserve.min(limit / 8) }
+    }
 }
 
 impl Default for Limits {
@@ -160,6 +173,7 @@ impl Default for Limits {
             dials_per_minute: 240,
             dials_per_minute_per_ip: 60,
             courtesy: 16,
+            reserve: 32,
             contacts: 100_000,
             bans: 10_000,
         }

@@ -210,6 +210,7 @@ impl Core {
     /// Starts queued dials, first come first served, as far as slots and rates allow.
     pub(crate) fn drain_queue(&mut self, out: &mut Effects) {
         self.queue_wake = self.now;
+        let mut passed = 0;
         for _ in 0..QUEUE_PER_STEP {
             let Some(row) = self.queue.front(&mut self.contacts) else {
                 self.queue_wake = Time::NEVER;
@@ -220,6 +221,18 @@ impl Core {
                 Ok(may) => {
                     self.unlist(row);
                     self.do_connect(may, out);
+                }
+                // The reserve is not for it, and may be for somebody behind it.
+                Err(Refusal::Full(Limit::Total | Limit::Outbound))
+                    if !self.contacts.row(row).is_desired() && passed < self.queue.len() =>
+                {
+                    passed += 1;
+                    self.queue.leave(&mut self.contacts, row);
+                    self.queue.front(&mut self.contacts);
+                    self.queue.join(&mut self.contacts, row);
+                    if passed == QUEUE_PER_STEP {
+                        self.queue_wake = Time::NEVER;
+                    }
                 }
                 Err(why @ (Refusal::Offline | Refusal::Full(_))) if !is_about_destination(why) => {
                     self.queue_wake = match why {

@@ -15,10 +15,14 @@ use crate::{
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 use hashbrown::{HashMap, HashTable};
 
 /// Timers fired per step at most; the rest follow in the next (fault T-4).
 const TIMERS_PER_STEP: u32 = 128;
+
+/// After a change of our network, what fails for so long is ours: two probes and an attempt fit into it.
+const UNSETTLED: Duration = Duration::from_secs(30);
 
 impl Core {
     /// A new state machine. `seed` feeds jitter and hashing only, never a secret. `now` is the owner's time.
@@ -57,7 +61,12 @@ impl Core {
             revive_at: Time::ZERO,
             sweep: Sweep::default(),
             shed: Shed::default(),
-            net: Weather { online: true, paused_until: Time::ZERO, local_faults: 0 },
+            net: Weather {
+                online: true,
+                paused_until: Time::ZERO,
+                local_faults: 0,
+                unsettled_until: Time::ZERO,
+            },
             doomed: Vec::new(),
             ended_bans: Vec::new(),
             last_dial: 0,
@@ -206,6 +215,7 @@ impl Core {
         match change {
             Change::Offline => self.net.online = false,
             Change::Online | Change::Moved => {
+                self.net.unsettled_until = self.now + UNSETTLED;
                 self.net.online = true;
                 self.net.local_faults = 0;
                 self.net.paused_until = Time::ZERO;

@@ -74,6 +74,8 @@ impl Scores {
     /// perfect: a part below 250 counts as poor by itself.
     pub fn concern(&self) -> Option<Grade> {
         let grade = self.grade()?;
+        // One measure alone condemns nobody.
+        let grade = if self.parts().count() == 1 { grade.max(Grade::Poor) } else { grade };
         Some(if self.worst()? < BAD_PART { grade.min(Grade::Poor) } else { grade })
     }
 }

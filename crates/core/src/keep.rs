@@ -3,6 +3,7 @@
 
 use crate::contact::Standing;
 use crate::slab::NONE;
+use crate::wheel::Owner;
 use crate::{Addrs, Answer, Close, Core, Effects, Refusal, STACKS, Source, StackId, Stage, Time, Told, Who};
 use core::time::Duration;
 
@@ -92,6 +93,12 @@ impl Core {
         let was_let_go = matches!(contact.last_close, Some(Close::Requested | Close::Cancelled));
         if was_let_go && contact.failures == 0 {
             contact.retry_at = contact.retry_at.min(now + backoff.delay(1, random));
+            let (standing, due) = (contact.standing, contact.retry_at.max(contact.turn_until));
+            // Who waits already waits for the end of the cool-down.
+            if standing == Standing::Waiting && self.wheel.due(Owner::Contact(row)).is_some_and(|at| at > due)
+            {
+                self.wheel.arm(Owner::Contact(row), due);
+            }
         }
     }
 

@@ -28,6 +28,10 @@ impl Core {
     ) {
         let stage = self.conns.row(row).stage;
         let answer = match (stage, self.conns.row(row).met) {
+            (Stage::Refusing, false) if self.can_use_reserve(row, key) => {
+                self.use_reserve(row);
+                self.meet_inbound(row, key, at, greeting, out)
+            }
             (Stage::Refusing, false) => {
                 let limit = self.conns.row(row).courtesy.unwrap_or(Limit::Total);
                 Err(Refusal::Full(limit))
@@ -426,14 +430,14 @@ impl Core {
         self.arm_liveness(row);
         self.stats.connected += 1;
         self.net.local_faults = 0;
-        if replaces {
-            self.close_replaced(row, contact, outbound, out);
-        }
         if self.contacts.row(contact).flags.gossip {
             self.contacts.row_mut(contact).flags.gossip = false;
             self.counts.gossip -= 1;
         }
         self.tell(contact, row, Told::Connected, out);
+        if replaces {
+            self.close_replaced(row, contact, outbound, out);
+        }
         self.settle(contact, out);
         self.store(contact, out);
     }

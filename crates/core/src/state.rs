@@ -154,6 +154,8 @@ pub(crate) struct Weather {
     /// Local faults pause dialling until then.
     pub paused_until: Time,
     pub local_faults: u8,
+    /// Our network changed not long ago: until then what is lost or fails is no fault of a peer's.
+    pub unsettled_until: Time,
 }
 
 impl Core {

@@ -162,7 +162,7 @@ impl<'a> View<'a> {
     /// The limit that one more conn in that direction, with those addresses, would meet: none of them for a look at
     /// the slots alone. Dial rates are not among them.
     pub fn limit_around(&self, direction: Direction, addrs: &[Addr]) -> Option<Limit> {
-        self.0.can_hold(direction, addrs).err()
+        self.0.can_hold(direction, addrs, false).err()
     }
 
     /// What happened since birth.

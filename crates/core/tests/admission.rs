@@ -415,6 +415,7 @@ fn fault_d13_a_mass_failure_spreads_its_redials() {
 fn fault_l8_a_thousand_arrivals_at_full_limits_cost_nobody_a_connection() {
     let mut rig = Rig::new(|c| {
         c.limits.inbound = 10;
+        c.limits.reserve = 0;
         c.limits.courtesy = 4;
         c.rules[0].liveness = Liveness::Transport;
     });

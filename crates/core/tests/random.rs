@@ -22,6 +22,7 @@ impl Chaos {
         let mut rng = Rng(seed);
         let rig = Rig::new(|config| {
             config.rules[0].target = (rng.next() % 4) as u16;
+            config.limits.reserve = 0;
             config.limits.total = 12;
             config.limits.inbound = 8;
             config.limits.outbound = 6;
@@ -406,7 +407,8 @@ const STAGE_EDGES: [(&str, &[&str]); Stage::COUNT + 1] = [
     ("Held", &["Offered", "Closing", "gone"]),
     ("Offered", &["Up", "Closing", "gone"]),
     ("Up", &["Closing", "gone"]),
-    ("Refusing", &["Closing", "gone"]),
+    // Somebody wanted, for whom a slot is kept.
+    ("Refusing", &["Held", "Offered", "Closing", "gone"]),
     ("Closing", &["gone"]),
 ];
 
