@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod fuzz;
+mod model;
 mod no_std;
 mod project;
 mod requirements;
@@ -63,6 +64,17 @@ enum Command {
     },
     /// Run simulated worlds of real cores, each decided by a seed.
     Sim(sim::Options),
+    /// Run the model checker over the real core, exhaustively.
+    Model {
+        /// Only the setups that take a second or two.
+        #[arg(long)]
+        quick: bool,
+        /// Only the setups whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+        #[command(flatten)]
+        json: Json,
+    },
     /// Run the fuzz targets and look for inputs that break a promise.
     Fuzz(fuzz::Options),
 }
@@ -82,7 +94,7 @@ impl Command {
             | Command::Tidy(j)
             | Command::NoStd(j)
             | Command::Requirements(j) => j.json,
-            Command::Soak { json, .. } => json.json,
+            Command::Model { json, .. } | Command::Soak { json, .. } => json.json,
             Command::Sim(options) => options.json,
             Command::Fuzz(options) => options.json,
             // The program prints its own object, as its own last line.
@@ -100,6 +112,7 @@ impl Command {
             Command::Bench { name, args } => bench::run(name, args),
             Command::Soak { minutes, .. } => soak::run(*minutes),
             Command::Sim(options) => sim::run(options),
+            Command::Model { quick, only, .. } => model::run(*quick, only.as_deref()),
             Command::Fuzz(options) => fuzz::run(options),
         }
     }

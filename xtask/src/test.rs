@@ -77,6 +77,13 @@ fn all(stages: &mut Vec<Stage>, tests: &mut Tests) -> Result<()> {
         let args = ["test", "--workspace", "--lib", "--bins", "--tests"];
         run::tee(limited_cargo().args(args), |line| tests.count(line))
     })?;
+    // What stands behind features that the product never has.
+    stage(stages, "model", || {
+        let of = ["--package", "peerkeep-sim", "--features", "model,canaries"];
+        let lint = ["--all-targets", "--", "-D", "warnings"];
+        run::status(limited_cargo().arg("clippy").args(of).args(lint))?;
+        run::tee(limited_cargo().arg("test").args(of).args(["--test", "model"]), |line| tests.count(line))
+    })?;
     stage(stages, "doc tests", || {
         run::tee(limited_cargo().args(["test", "--workspace", "--doc"]), |line| tests.count(line))
     })?;
