@@ -82,7 +82,10 @@ fn all(stages: &mut Vec<Stage>, tests: &mut Tests) -> Result<()> {
         let of = ["--package", "peerkeep-sim", "--features", "model,canaries"];
         let lint = ["--all-targets", "--", "-D", "warnings"];
         run::status(limited_cargo().arg("clippy").args(of).args(lint))?;
-        run::tee(limited_cargo().arg("test").args(of).args(["--test", "model"]), |line| tests.count(line))
+        run::tee(
+            limited_cargo().arg("test").args(of).args(["--test", "model", "--test", "model_canaries"]),
+            |line| tests.count(line),
+        )
     })?;
     stage(stages, "doc tests", || {
         run::tee(limited_cargo().args(["test", "--workspace", "--doc"]), |line| tests.count(line))

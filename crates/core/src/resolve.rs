@@ -15,6 +15,9 @@ use core::time::Duration;
 const CLONE_AT: u8 = 3;
 /// An epoch we are told to pass may lie at most this many seconds ahead of ours: 136 years.
 const EPOCH_REACH: u64 = 1 << 32;
+/// So far above it is the epoch we take. Boots of ours that they have not heard of yet may have had the very next ones,
+/// and a hello that looks like one of those would be stale for as long as anybody takes them for alive.
+const EPOCH_LEAP: u64 = 1 << 16;
 
 impl Core {
     /// The other side is identified: the acceptor read a hello, the dialler an answer.
@@ -334,7 +337,7 @@ impl Core {
         Ok(new)
     }
 
-    /// They refused us. An epoch of ours that they hold for newer makes us take the next one above it. Whether this
+    /// They refused us. An epoch of ours that they hold for newer makes us take one well above it. Whether this
     /// is still about an attempt.
     pub(crate) fn note_declined(
         &mut self,
@@ -351,8 +354,8 @@ impl Core {
         conn.retry_after = retry_after;
         conn.fault = Some(fault);
         let mine = self.cfg.epoch;
-        if newer_epoch >= mine && newer_epoch - mine < EPOCH_REACH && newer_epoch < MAX_EPOCH {
-            self.cfg.epoch = newer_epoch + 1;
+        if newer_epoch >= mine && newer_epoch - mine < EPOCH_REACH && newer_epoch < MAX_EPOCH - EPOCH_LEAP {
+            self.cfg.epoch = newer_epoch + EPOCH_LEAP;
         }
         true
     }

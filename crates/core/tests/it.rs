@@ -23,6 +23,7 @@ mod pairs;
 mod random;
 mod regressions;
 mod regressions_limits;
+mod regressions_model;
 mod regressions_sim;
 mod replace;
 mod rig;

@@ -2,8 +2,9 @@
 
 use peerkeep_sim::model::{Limits, quick, run};
 
+/// Requirement S2.94; faults D3, D4 and D5.
 #[test]
-fn every_promise_holds_over_the_small_budgets() {
+fn s2_94_every_promise_holds_over_the_small_budgets() {
     for setup in quick() {
         let name = setup.name;
         let report = run(setup, Limits::default(), |_, _| ());

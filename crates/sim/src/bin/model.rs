@@ -55,14 +55,14 @@ fn main() -> ExitCode {
     limits.threads = args.threads.unwrap_or(limits.threads);
     let began = Instant::now();
     println!(
-        "{:<42} {:>10} {:>10} {:>6} {:>8} {:>8}  result",
-        "setup", "states", "unique", "depth", "seconds", "peak MB"
+        "{:<42} {:>10} {:>10} {:>6} {:>8} {:>8} {:>8}  result",
+        "setup", "states", "unique", "depth", "seconds", "cpu s", "peak MB"
     );
     let mut runs = Vec::new();
     for setup in setups {
-        let (report, peak) = one(setup, limits);
-        line(&report, peak);
-        runs.push((report, peak));
+        let (report, cost) = one(setup, limits);
+        line(&report, &cost);
+        runs.push((report, cost));
         if args.canary.is_some() && runs.iter().any(|(report, _)| !report.violations.is_empty()) {
             break;
         }
@@ -88,8 +88,15 @@ fn set_canary(_: &str) -> Option<String> {
     Some("built without the feature canaries".into())
 }
 
-fn one(setup: Setup, limits: Limits) -> (Report, u64) {
+/// What a run has cost besides time.
+struct Cost {
+    cpu_seconds: f64,
+    peak_mb: u64,
+}
+
+fn one(setup: Setup, limits: Limits) -> (Report, Cost) {
     reset_peak();
+    let cpu = cpu_seconds();
     let (name, began) = (setup.name, Instant::now());
     let mut last = began;
     let report = run(setup, limits, |states, unique| {
@@ -100,10 +107,10 @@ fn one(setup: Setup, limits: Limits) -> (Report, u64) {
         }
     });
     eprint!("\r\x1b[K");
-    (report, peak_mb())
+    (report, Cost { cpu_seconds: cpu_seconds() - cpu, peak_mb: peak_mb() })
 }
 
-fn line(report: &Report, peak: u64) {
+fn line(report: &Report, cost: &Cost) {
     let result = match () {
         () if !report.violations.is_empty() => "VIOLATED".to_owned(),
         () if !report.finished => "UNFINISHED".to_owned(),
@@ -111,9 +118,9 @@ fn line(report: &Report, peak: u64) {
         () => "holds".to_owned(),
     };
     let Report { name, states, unique, depth, took, .. } = report;
+    let (seconds, Cost { cpu_seconds, peak_mb }) = (took.as_secs_f64(), cost);
     println!(
-        "{name:<42} {states:>10} {unique:>10} {depth:>6} {:>8.1} {peak:>8}  {result}",
-        took.as_secs_f64()
+        "{name:<42} {states:>10} {unique:>10} {depth:>6} {seconds:>8.1} {cpu_seconds:>8.1} {peak_mb:>8}  {result}"
     );
     for broken in &report.violations {
         println!("  {}:", broken.promise);
@@ -121,17 +128,18 @@ fn line(report: &Report, peak: u64) {
     }
 }
 
-fn summary(runs: &[(Report, u64)], took: Duration, passed: bool) -> Value {
+fn summary(runs: &[(Report, Cost)], took: Duration, passed: bool) -> Value {
     let violations: usize = runs.iter().map(|(report, _)| report.violations.len()).sum();
     let states: usize = runs.iter().map(|(report, _)| report.unique).sum();
-    let run = |(report, peak): &(Report, u64)| {
+    let run = |(report, cost): &(Report, Cost)| {
         json!({
             "name": report.name,
             "states": report.unique,
             "transitions": report.states,
             "depth": report.depth,
             "seconds": report.took.as_secs_f64(),
-            "peak_mb": peak,
+            "cpu_seconds": cost.cpu_seconds,
+            "peak_mb": cost.peak_mb,
             "finished": report.finished,
             "violations": report.violations.iter().map(|broken| broken.promise).collect::<Vec<_>>(),
             "unreached": report.unreached,
@@ -156,4 +164,12 @@ fn peak_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) / 1_024
+}
+
+/// Processor time of this process so far, all threads; 0 where the system does not tell.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    // User and system time, in hundredths of a second.
+    fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
