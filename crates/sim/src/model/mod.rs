@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// Threads; default one per core, at most two.
     pub threads: usize,
-    /// After this the run is unfinished.
+    /// After this the run is unfinished. Default 1 h: a guard, no measure.
     pub span: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Limits { threads: cores.min(2), span: Duration::from_secs(600) }
+        Limits { threads: cores.min(2), span: Duration::from_secs(3_600) }
     }
 }
 
