@@ -121,10 +121,13 @@ pub fn load(data: &[u8]) {
     let spent = allocation_counter::measure(|| loaded = Core::load(&bytes).ok());
     assert!(spent.bytes_max <= LOAD_BUDGET, "{spent:?} for {} bytes", bytes.len());
     let Some(mut core) = loaded else { return };
-    let mut saved = Vec::new();
-    core.save(&mut saved);
-    let again = Core::load(&saved).expect("what was loaded can be saved and loaded");
-    assert_eq!(again.digest(), core.digest());
+    // Loading is most of the work, so it is done again for some only.
+    if data.len() % 4 == 0 {
+        let mut saved = Vec::new();
+        core.save(&mut saved);
+        let again = Core::load(&saved).expect("what was loaded can be saved and loaded");
+        assert_eq!(again.digest(), core.digest());
+    }
     OUT.with_borrow_mut(|out| actions::live_on(&mut core, &mut input, out));
 }
 

@@ -2,13 +2,17 @@
 //! `fuzz_targets/`; the product's tests include this file and replay the committed corpora without it. A target
 //! decides nothing about the product and holds no copy of it: it calls what really runs.
 
-mod actions;
+pub mod actions;
 mod input;
-mod journal;
-mod mesh;
+pub mod journal;
+#[cfg(any(feature = "mesh", test))]
+pub mod mesh;
+#[cfg(any(feature = "node", test))]
 pub mod seeds;
-mod store;
-mod text;
+#[cfg(any(feature = "node", test))]
+pub mod store;
+#[cfg(any(feature = "node", test))]
+pub mod text;
 
 /// A target. How long its inputs may be and whether one execution takes milliseconds stand in `Cargo.toml`.
 pub struct Target {
@@ -24,31 +28,36 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    #[cfg(any(feature = "node", test))]
     target("addresses", text::addresses),
+    #[cfg(any(feature = "node", test))]
     target("api_answer", text::api_answer),
+    #[cfg(any(feature = "node", test))]
     target("api_request", text::api_request),
     target("core_actions", actions::run),
     target("core_load", journal::load),
+    #[cfg(any(feature = "node", test))]
     target("core_numbers", text::numbers),
     target("journal_records", journal::records),
     target("journal_segment", journal::segment),
+    #[cfg(any(feature = "mesh", test))]
     target("mesh_certificate", mesh::certificate),
+    #[cfg(any(feature = "mesh", test))]
     target("mesh_control", mesh::control),
+    #[cfg(any(feature = "mesh", test))]
     target("mesh_exchange", mesh::exchange),
+    #[cfg(any(feature = "mesh", test))]
     target("mesh_frames", mesh::frames),
+    #[cfg(any(feature = "mesh", test))]
     target("mesh_handshake", mesh::handshake),
+    #[cfg(any(feature = "mesh", test))]
     target("mesh_mux", mesh::mux),
+    #[cfg(any(feature = "mesh", test))]
     target("mesh_tls", mesh::tls),
+    #[cfg(any(feature = "node", test))]
     target("settings", text::settings),
+    #[cfg(any(feature = "node", test))]
     target("store_rows", store::rows),
+    #[cfg(any(feature = "node", test))]
     target("store_file", store::file),
 ];
-
-/// Runs the target of that name once.
-///
-/// # Panics
-/// When a promise is broken, or there is no such target.
-pub fn run(name: &str, data: &[u8]) {
-    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of that name");
-    (target.run)(data);
-}

@@ -1,6 +1,8 @@
 //! Replays the committed fuzz corpora through the fuzz targets, without libFuzzer and in the product's own build: what
 //! fuzzing has found once stays fixed. It looks for nothing new; `cargo xtask fuzz` does.
 
+#![allow(unexpected_cfgs, reason = "which targets libFuzzer's side builds is of no matter here: all of them")]
+
 #[allow(dead_code, reason = "libFuzzer's side of it is not used here")]
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
