@@ -12,7 +12,14 @@ fn an_epoch_taken_after_a_refusal_is_none_that_a_lost_boot_may_have_had() {
     low.want(1);
     let conn = low.dialled().expect("a dial");
     let key = Some(peer(1).key);
-    low.saw(Fact::Declined { conn, key, at: at(1), code: 0, retry_after: Duration::ZERO, newer_epoch: 1_000 });
+    low.saw(Fact::Declined {
+        conn,
+        key,
+        at: at(1),
+        code: 0,
+        retry_after: Duration::ZERO,
+        newer_epoch: 1_000,
+    });
     let taken = low.core.view().epoch();
     assert!(taken > 1_000 + 3_600, "{taken} may be the epoch of a boot an hour later");
 

@@ -66,7 +66,7 @@ fn the_acceptor_closes_the_old_connection_at_the_confirm() {
     assert_eq!(rig.standing(1), Standing::Connected);
     rig.saw(Fact::Ready { conn: new });
     assert_eq!(rig.closed(), [(old, Close::Replaced)]);
-    assert_eq!(rig.told(), [Told::Lost(Close::Replaced), Told::Connected]);
+    assert_eq!(rig.told(), [Told::Connected, Told::Lost(Close::Replaced)]);
     rig.gone(old, End::Asked);
     assert_eq!((rig.standing(1), rig.dialled()), (Standing::Connected, None));
 }
