@@ -114,7 +114,7 @@ fn of_refusal(why: Refusal) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Close, CommandId, Limit, Ticket, Time, Violation};
+    use crate::{Close, CommandId, Grade, Limit, Ticket, Time, Violation};
     use alloc::vec::Vec;
 
     const CONNS: [ConnRef; 4] = [
@@ -140,6 +140,7 @@ mod tests {
             Vec::from([Told::Discovered, Told::Connected, Told::Failed, Told::GaveUp, Told::Banned]);
         all.extend([1, 2, 300].map(|attempt| Told::Dialing { attempt }));
         all.extend([Close::Requested, Close::Idle, Close::Shutdown].map(Told::Lost));
+        all.extend([Grade::Critical, Grade::Poor, Grade::Fair].map(Told::Degraded));
         all.extend([Violation::Malformed, Violation::TooMuch, Violation::Lie].map(Told::Violated));
         all.extend(CONNS.map(|ConnRef { row, generation }| Told::Identified {
             as_contact: ContactRef { row, generation },

@@ -59,6 +59,7 @@ impl Rig {
         self.core.step(self.now, &action, &mut out);
         self.out = out.drain().collect();
         self.core.check().unwrap_or_else(|broken| panic!("{broken:?} after {action:?}"));
+        self.core.check_in_turn().unwrap_or_else(|broken| panic!("in turn: {broken:?} after {action:?}"));
         &self.out
     }
 
