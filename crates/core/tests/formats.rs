@@ -103,3 +103,26 @@ fn s0_47_the_digest_tells_decisions_apart() {
     seen.dedup();
     assert_eq!(seen.len(), count);
 }
+
+#[test]
+fn every_reason_to_close_has_one_number_and_no_other_number_is_a_reason() {
+    let reasons = [
+        (0, Close::Requested),
+        (1, Close::Idle),
+        (2, Close::Replaced),
+        (3, Close::Duplicate),
+        (4, Close::Banned),
+        (5, Close::Dead),
+        (6, Close::Timeout),
+        (7, Close::Cancelled),
+        (8, Close::Violation),
+        (9, Close::Resources),
+        (10, Close::Shutdown),
+    ];
+    for (code, why) in reasons {
+        assert_eq!((why.code(), Close::from_code(code)), (code, Some(why)));
+    }
+    for code in 11..=u8::MAX {
+        assert_eq!(Close::from_code(code), None, "{code}");
+    }
+}

@@ -82,3 +82,37 @@ fn fault_k8_a_checkpoint_with_any_number_bent_is_refused_or_harmless() {
     assert!(loaded > 100, "{loaded} of {body}");
     assert!(bad.is_empty(), "{} panics: {:?}", bad.len(), &bad[..bad.len().min(20)]);
 }
+
+/// Each kind of contradiction has a check of its own, so a damaged checkpoint is refused for what is wrong with it.
+#[test]
+fn fault_k8_every_kind_of_contradiction_in_a_checkpoint_is_found() {
+    let mut good = Vec::new();
+    busy().core.save(&mut good);
+    let mut reasons = std::collections::BTreeSet::new();
+    for at in 4..good.len().min(4_000) {
+        for bend in [1, 2, 3] {
+            let mut bytes = good.clone();
+            bytes[at] ^= bend;
+            if let Err(LoadError::Broken(why)) = Core::load(&bytes) {
+                reasons.insert(why);
+            }
+        }
+    }
+    for why in [
+        "a conn is on its contact's stack",
+        "a contact's conn exists",
+        "a queue's entries account for its members",
+        "a ring comes back to where it began",
+        "an overflow row exists",
+        "configuration",
+        "conn_count counts",
+        "conns are linked both ways",
+        "counters equal a recount",
+        "every attached conn is linked",
+        "ring",
+        "tables",
+        "who waits is in a queue",
+    ] {
+        assert!(reasons.contains(why), "{why} is not among {reasons:?}");
+    }
+}

@@ -140,6 +140,16 @@ fn fault_d13_jitter_reaches_both_ends_of_its_share() {
 }
 
 #[test]
+fn every_preset_ends_where_its_document_says() {
+    let longest = |backoff: Backoff| backoff.delay(60, 0).as_secs();
+    assert_eq!(longest(Backoff::AFTER_VIOLATION), 3_600);
+    assert_eq!(longest(Backoff::AFTER_TIMEOUT), 300);
+    assert_eq!(longest(Backoff::TEN_DOUBLING), 2_560);
+    assert_eq!(Backoff::AFTER_VIOLATION.first, Duration::from_secs(60));
+    assert_eq!(Backoff::AFTER_VIOLATION.stable, Backoff::AFTER_TIMEOUT.stable);
+}
+
+#[test]
 fn a_changed_configuration_must_be_sound_and_of_the_same_node() {
     let config = Config::new(PeerKey::ed25519([1; 32]), 1_000);
     let mut core = Core::new(config.clone(), [3; 32], Time(0)).expect("a config");
