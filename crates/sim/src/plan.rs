@@ -33,7 +33,8 @@ pub struct Plan {
     /// Every node's settings; `None` for the defaults. Identity and boot epoch are replaced, and at most 512 contacts
     /// are remembered by each node.
     pub config: Option<Config>,
-    /// Nodes that everybody knows at the start; the rest is found by peer exchange.
+    /// Nodes that everybody knows at the start; the rest is found by peer exchange. 0 for three, and one more for every
+    /// hundred nodes: a few alone are full long before everybody came by.
     pub bootstrap: u32,
 }
 
@@ -61,7 +62,7 @@ impl Default for Plan {
             target: None,
             latency: Duration::from_millis(30),
             config: None,
-            bootstrap: 3,
+            bootstrap: 0,
         }
     }
 }
@@ -154,7 +155,10 @@ fn draw(plan: &Plan) -> Result<Scenario, PlanError> {
     range(plan.nat_percent <= 100, "nodes behind NAT must be 0 to 100 per cent")?;
     range(plan.latency <= Duration::from_secs(10), "latency must be at most 10 seconds")?;
     range(plan.duration <= Duration::from_secs(7 * 86_400), "the time must be at most a week")?;
-    let bootstrap = plan.bootstrap.clamp(1, plan.nodes);
+    let bootstrap = match plan.bootstrap {
+        0 => (3 + plan.nodes / 100).min(plan.nodes),
+        chosen => chosen.min(plan.nodes),
+    };
     let mut rng = Rng::new(plan.seed);
     let latency_us = u64::try_from(plan.latency.as_micros()).unwrap_or(0);
     let mut nodes = Vec::with_capacity(plan.nodes as usize);
@@ -176,7 +180,7 @@ fn draw(plan: &Plan) -> Result<Scenario, PlanError> {
             order_us: 0,
             linger_us: 1_000,
             wants: Vec::new(),
-            knows: (0..bootstrap).filter(|known| *known != node).collect(),
+            knows: acquaintances(node, bootstrap, &mut rng),
         });
     }
     Ok(Scenario {
@@ -188,6 +192,14 @@ fn draw(plan: &Plan) -> Result<Scenario, PlanError> {
         jitter_us: latency_us / 10,
         loss_per_mille: per_mille(plan.loss_percent),
     })
+}
+
+/// Whom a node knows at the start: all of the bootstrap nodes, or eight of them.
+fn acquaintances(node: u32, bootstrap: u32, rng: &mut Rng) -> Vec<u32> {
+    const MOST: u32 = 8;
+    let first = u32::try_from(rng.below(u64::from(bootstrap))).unwrap_or(0);
+    let others = (0..bootstrap).map(|step| (first + step) % bootstrap).filter(|known| *known != node);
+    others.take(MOST as usize).collect()
 }
 
 fn per_mille(per_cent: f64) -> u64 {
