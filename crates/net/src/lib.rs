@@ -23,6 +23,7 @@ mod recorder;
 mod reload;
 mod ring;
 mod shard;
+mod sleep;
 mod stack;
 mod stream_driver;
 mod task;

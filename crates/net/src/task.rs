@@ -7,6 +7,7 @@ use crate::listener::until;
 use crate::names::Resolver;
 use crate::owner::{Request, Then};
 use crate::recorder::Recorder;
+use crate::sleep::Sleep;
 use crate::waiters::{Outcome, Waiters};
 use crate::watch::Watch;
 use crate::{
@@ -38,6 +39,7 @@ pub(crate) struct Task {
     undispatched: u32,
     last_command: u32,
     wall: Wall,
+    sleep: Sleep,
     drain_by: Option<Time>,
 }
 
@@ -92,6 +94,7 @@ impl Task {
             undispatched: 0,
             last_command: 0,
             wall: Wall { unix_ms: 0, at: now },
+            sleep: Sleep::default(),
             drain_by: None,
         };
         Ok((task, setup.first))
@@ -435,7 +438,14 @@ impl Task {
             self.tell_clock(now);
             self.waiters.drop_who_left();
         }
-        if has_jumped && unix_ms > expected {
+        let slept = self.sleep.look();
+        if let Some(slept) = slept {
+            tracing::info!(
+                seconds = slept.as_secs(),
+                "the machine slept; connections are asked whether they live"
+            );
+        }
+        if slept.is_some() || (has_jumped && unix_ms > expected) {
             self.step(now, Action::Network(Change::Moved), None);
         }
     }
