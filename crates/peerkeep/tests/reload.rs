@@ -174,3 +174,48 @@ async fn s1_60_a_lowered_limit_closes_connections_for_want_of_resources_and_both
     }
     hub.shutdown().await;
 }
+
+/// Fault G3: the new port is there before the old one closes, what is connected stays, and a taken port changes nothing.
+#[tokio::test]
+async fn fault_g3_listen_addresses_are_exchanged_while_connections_stay() {
+    let (a, b, c) =
+        (node(20, settings(41)).await, node(21, settings(42)).await, node(22, settings(43)).await);
+    b.want(address(&a)).await.expect("wanted");
+    connected(&a, &b).await;
+    let before = address(&a);
+    let mut events = b.events();
+
+    let taken = std::net::TcpListener::bind("127.0.0.44:0").expect("a port");
+    let mut bad = a.settings();
+    bad.listen.addresses = vec![taken.local_addr().expect("bound").into()];
+    bad.limits.total = 77;
+    let error = a.configure(bad).await.expect_err("refused");
+    assert!(
+        error.to_string().contains("listen.addresses") && error.to_string().contains("in use"),
+        "{error}"
+    );
+    assert_eq!((address(&a), a.settings().limits.total), (before.clone(), 500));
+
+    let mut moved = a.settings();
+    moved.listen.addresses = vec![std::net::SocketAddr::from(([127, 0, 0, 45], 0)).into()];
+    assert_eq!(a.configure(moved).await, Ok(vec![]));
+    let after = address(&a);
+    assert!(after != before && after.to_string().contains("127.0.0.45"), "{after}");
+    let outcome = c.connect(after, Duration::from_secs(20)).await.expect("allowed");
+    assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
+    let old = before.to_multiaddr().expect("an address").to_string();
+    let port: u16 = old.split('/').nth(4).and_then(|port| port.parse().ok()).expect("a port");
+    assert!(std::net::TcpStream::connect(("127.0.0.41", port)).is_err(), "the old port is closed");
+    assert!(a.is_connected(b.id()), "what was connected stays");
+    let lost = tokio::time::timeout(Duration::from_millis(300), async {
+        while let Some(event) = events.next().await {
+            if matches!(event.what, EventKind::Lost { .. }) {
+                return;
+            }
+        }
+    });
+    assert!(lost.await.is_err(), "nothing was lost");
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}

@@ -2,6 +2,7 @@
 //! blocks another. What happens behind it is in `start` (starting), `shared` (what clones share, reload, the end),
 //! `observer`, `quiet` and `hub` (what the core tells), `whom` (what a caller names) and `look` (what a caller reads).
 
+mod anchors;
 mod channels;
 mod establish;
 mod events;
@@ -10,6 +11,7 @@ mod local;
 mod look;
 mod measure;
 mod observer;
+mod ports;
 mod quiet;
 mod shared;
 mod start;
@@ -62,7 +64,7 @@ impl Node {
 
     /// Where others reach us, in the form `connect` takes: `/ip4/…/tcp/…/p2p/…`.
     pub fn addresses(&self) -> Vec<PeerAddress> {
-        let addrs = local::announced(&self.shared.settings(), &self.shared.locals);
+        let addrs = local::announced(&self.shared.settings(), &self.shared.ports.locals());
         addrs.into_iter().map(|addr| PeerAddress::at(Some(self.shared.id), addr)).collect()
     }
 
@@ -230,6 +232,7 @@ impl Node {
     /// over; the data folder is free again then.
     pub async fn shutdown(&self) {
         self.shared.hub.bell.ring(EventKind::ShuttingDown);
+        anchors::note(&self.shared.owner, &self.shared.hub).await;
         // Stopped already is what was asked for.
         let _ = self.shared.owner.shutdown(start::DRAIN).await;
         self.stopped().await;

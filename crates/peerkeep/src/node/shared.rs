@@ -53,13 +53,8 @@ pub(super) struct Ends {
 }
 
 /// Settings that take effect at a start only.
-const AT_START: &[&str] = &[
-    "listen.addresses",
-    "listen.next_port",
-    "quic.enabled",
-    "quic.early_data",
-    "quic.retry_above",
-];
+const AT_START: &[&str] =
+    &["listen.addresses", "listen.next_port", "quic.enabled", "quic.early_data", "quic.retry_above"];
 
 impl Shared {
     #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
@@ -335,6 +330,7 @@ pub(super) fn supervise(
     let Ends { mut alive, stopped } = ends;
     let (owner, hub, directory) = (shared.owner.clone(), shared.hub.clone(), shared.directory.clone());
     tokio::spawn(spread_news(hub.clone(), directory, shared.stopped.clone()));
+    tokio::spawn(super::anchors::keep(owner.clone(), hub.clone(), shared.stopped.clone()));
     tokio::spawn(tell_health(hub.clone(), shared.stopped.clone()));
     tokio::spawn(follow_network(Arc::downgrade(shared), hub.clone(), shared.stopped.clone()));
     tokio::spawn(async move {

@@ -3,6 +3,7 @@
 
 use super::hub::{Extra, Hub, Teller};
 use super::observer::Watcher;
+use super::ports::Ports;
 use super::shared::{Shared, supervise};
 use super::whom;
 use super::{Node, local};
@@ -145,18 +146,15 @@ async fn launch(
     let tickets = Tickets::new(peerkeep_core::StackId::Mesh);
     let surroundings = owner.surroundings();
     let quic_options = quic_options(&settings);
-    let (bound, bound_quic) = bind(&settings, &tcp, &quic_options)?;
-    let tcp_locals = bound.iter().map(|listener| Addr::new(listener.local(), AddrKind::Tcp));
-    let quic_locals = bound_quic.iter().map(|listener| Addr::new(listener.local(), AddrKind::Quic));
-    let locals: Vec<Addr> = tcp_locals.chain(quic_locals).collect();
-    listen.set(local::announced(&settings, &locals));
-    let directory = Directory::default();
     let quic = Quic::new(stack.quic_server(), quic_options);
+    let ports = Ports::new(quic.clone(), tickets.clone(), owner.clone());
+    let serving = ports.serve(ports.bind(&settings)?)?;
+    listen.set(local::announced(&settings, &ports.locals()));
+    let directory = Directory::default();
     let dials = settings.quic.enabled.then(|| quic.clone());
     let options = StreamOptions { tcp, quic: dials, ..StreamOptions::default() };
     let driver =
         StreamDriver::new(stack.clone(), options, &shards, &surroundings, tickets.clone(), &directory);
-    let serving = serve(bound, bound_quic, &quic, &tickets, &owner)?;
     let (journal, journal_ailment) = journal(&settings, folder.as_ref().map(DataDir::path));
     let first = first_actions(&settings, loaded, &config, &hub, owner.names());
     let setup = Setup {
@@ -170,38 +168,13 @@ async fn launch(
     };
     let running = engine.start(setup).map_err(|error| part(&error))?;
     let (shared, ends) =
-        Shared::new(identity.id(), settings, owner, hub, stack, mesh_config, registry, directory, locals);
+        Shared::new(identity.id(), settings, owner, hub, stack, mesh_config, registry, directory, ports);
     shared.note_journal(journal_ailment);
     shared.note_folder(folder.as_ref().map(DataDir::path));
     supervise(&shared, ends, running, shards, folder);
     shared.want_names().await;
     tracing::info!(id = %shared.id, epoch, "started");
     Ok(Node { shared })
-}
-
-/// Begins to accept.
-fn serve(
-    bound: Vec<Listener>,
-    bound_quic: Vec<QuicListener>,
-    quic: &Quic,
-    tickets: &Tickets,
-    owner: &Owner,
-) -> Result<Vec<Serving>, StartError> {
-    let mut serving: Vec<Serving> = Vec::new();
-    let watching = |error| StartError::System { what: "watching a listener", error };
-    for listener in bound {
-        let local = listener.local();
-        let served = listener.serve(tickets.clone(), owner.facts(), owner.counters().clone());
-        serving.push(served.map_err(watching)?);
-        tracing::info!(address = %local, "listening");
-    }
-    for listener in bound_quic {
-        let local = listener.local();
-        let served = listener.serve(quic, tickets.clone(), owner.facts(), owner.counters().clone());
-        serving.push(served.map_err(watching)?);
-        tracing::info!(address = %local, "listening over QUIC");
-    }
-    Ok(serving)
 }
 
 fn shards(settings: &Settings) -> Result<Shards, StartError> {
@@ -253,7 +226,7 @@ pub(super) fn mesh_config(settings: &Settings, secret: Option<Secret>, listen: L
     }
 }
 
-fn quic_options(settings: &Settings) -> QuicOptions {
+pub(super) fn quic_options(settings: &Settings) -> QuicOptions {
     QuicOptions { retry_above: settings.quic.retry_above.into(), ..QuicOptions::default() }
 }
 
@@ -262,7 +235,7 @@ const FREE_PORTS: u16 = 16;
 
 type Bound = (Option<Listener>, Option<QuicListener>);
 
-fn bind(
+pub(super) fn bind(
     settings: &Settings,
     tcp: &TcpOptions,
     quic: &QuicOptions,
@@ -347,7 +320,10 @@ fn first_actions(
         hub.mark_ban(ban.target, ban.reason, ban.set_at);
         actions.push(act(Command::Ban { target: ban.target, span: left.flatten() }));
     }
-    for peer in loaded.peers.iter().filter(|peer| peer.who.key != config.me) {
+    // The target is filled from the first on: those who served us well last time come first.
+    let (first, rest): (Vec<_>, Vec<_>) =
+        loaded.peers.iter().partition(|peer| loaded.anchors.contains(&peer.who));
+    for peer in first.into_iter().chain(rest).filter(|peer| peer.who.key != config.me) {
         restore_peer(peer, hub, names, &mut actions);
     }
     for known in &settings.peers.known {
