@@ -56,9 +56,12 @@ impl Once {
             return next.run(request).await;
         }
         let key = match key_of(request.headers()) {
-            Ok(None) => return next.run(request).await,
-            Ok(Some(key)) => key,
-            Err(refused) => return refused,
+            Key::None => return next.run(request).await,
+            Key::Named(key) => key,
+            Key::Wrong => {
+                let why = "an idempotency-key is one text of 1 to 128 characters";
+                return refuse(StatusCode::BAD_REQUEST, why);
+            }
         };
         let (parts, body) = request.into_parts();
         let body = match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY_BYTES)).await {
@@ -132,13 +135,19 @@ impl Drop for Forget<'_> {
     }
 }
 
-fn key_of(headers: &HeaderMap) -> Result<Option<String>, Response> {
+enum Key {
+    None,
+    Named(String),
+    Wrong,
+}
+
+fn key_of(headers: &HeaderMap) -> Key {
     let mut all = headers.get_all(KEY_HEADER).iter();
-    let Some(key) = all.next() else { return Ok(None) };
+    let Some(key) = all.next() else { return Key::None };
     let text = key.to_str().ok().filter(|text| !text.is_empty() && text.len() <= MAX_KEY_BYTES);
     match (text, all.next()) {
-        (Some(text), None) => Ok(Some(text.to_owned())),
-        _ => Err(refuse(StatusCode::BAD_REQUEST, "an idempotency-key is one text of 1 to 128 characters")),
+        (Some(text), None) => Key::Named(text.to_owned()),
+        _ => Key::Wrong,
     }
 }
 
