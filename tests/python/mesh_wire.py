@@ -10,6 +10,7 @@ import re
 import struct
 
 ALPN = "peerkeep/1"
+QUIC_ALPN = "peerkeep-quic/1"
 REASONS = {1: "network", 2: "version", 3: "not-allowed", 4: "malformed", 5: "banned", 6: "full", 7: "stale",
            8: "duplicate", 9: "shutdown", 10: "myself", 11: "not-now"}
 GOODBYES = {1: "requested", 2: "idle", 3: "replaced", 4: "duplicate", 5: "banned", 6: "dead", 7: "timeout",
@@ -133,16 +134,18 @@ def proof(secret, side, network, dialler, acceptor, nonce):
     return hmac.new(secret, label + network + dialler + acceptor + nonce, hashlib.sha256).digest()
 
 
-def address(host, port):
-    return ipaddress.ip_address(host).packed + struct.pack(">H", port)
+def address(host, port, quic=False):
+    return ipaddress.ip_address(host).packed + struct.pack(">H", port) + (b"\1" if quic else b"")
 
 
 def show_address(data):
+    quic = len(data) in (7, 19) and data[-1] == 1
+    data = data[:-1] if quic else data
     if len(data) not in (6, 18):
         return None
     ip = ipaddress.ip_address(data[:-2])
     host = f"[{ip}]" if ip.version == 6 else str(ip)
-    return f"{host}:{struct.unpack('>H', data[-2:])[0]}"
+    return f"{host}:{struct.unpack('>H', data[-2:])[0]}" + ("/quic" if quic else "")
 
 
 def preface(name):

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod fuzz;
+mod interop;
 mod model;
 mod no_std;
 mod project;
@@ -62,6 +63,13 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// Run our protocol against a foreign implementation: openssl, quic.
+    Interop {
+        /// Which.
+        partner: String,
+        #[command(flatten)]
+        json: Json,
+    },
     /// Run simulated worlds of real cores, each decided by a seed.
     Sim(sim::Options),
     /// Run the model checker over the real core, exhaustively.
@@ -111,6 +119,7 @@ impl Command {
             Command::Requirements(_) => requirements::run(),
             Command::Bench { name, args } => bench::run(name, args),
             Command::Soak { minutes, .. } => soak::run(*minutes),
+            Command::Interop { partner, .. } => interop::run(partner),
             Command::Sim(options) => sim::run(options),
             Command::Model { quick, only, .. } => model::run(*quick, only.as_deref()),
             Command::Fuzz(options) => fuzz::run(options),
