@@ -2,6 +2,7 @@
 //! end and closes everything in order.
 
 use super::hub::Hub;
+use super::ports::{Bound, Ports};
 use super::start::{DRAIN, journal, mesh_config, read_secret, store_limits, tcp_options};
 use super::{local, whom};
 use crate::{
@@ -29,7 +30,7 @@ pub(super) struct Shared {
     pub hub: Arc<Hub>,
     pub registry: Registry,
     pub directory: Directory<Handle>,
-    pub locals: Vec<Addr>,
+    pub ports: Ports,
     pub started_at: Timestamp,
     pub stopped: watch::Receiver<bool>,
     stack: MeshStack,
@@ -53,8 +54,7 @@ pub(super) struct Ends {
 }
 
 /// Settings that take effect at a start only.
-const AT_START: &[&str] =
-    &["listen.addresses", "listen.next_port", "quic.enabled", "quic.early_data", "quic.retry_above"];
+const AT_START: &[&str] = &["quic.enabled", "quic.early_data", "quic.retry_above"];
 
 impl Shared {
     #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
@@ -67,7 +67,7 @@ impl Shared {
         mesh: MeshConfig,
         registry: Registry,
         directory: Directory<Handle>,
-        locals: Vec<Addr>,
+        ports: Ports,
     ) -> (Arc<Shared>, Ends) {
         let (alive, is_alive) = watch::channel(());
         let (stopped, is_stopped) = watch::channel(false);
@@ -77,7 +77,7 @@ impl Shared {
             hub,
             registry,
             directory,
-            locals,
+            ports,
             started_at: Timestamp::now(),
             stopped: is_stopped,
             stack,
@@ -158,10 +158,14 @@ impl Shared {
         let moved_out = !same_secret || old_name != mesh.network;
         mesh.check().map_err(|error| part_error("network", error.to_string()))?;
         let preference = config.preference;
+        // Bound before anything is changed: an address that cannot be had changes nothing.
+        let bound =
+            self.ports.bind(&new).map_err(|error| part_error("listen.addresses", error.to_string()))?;
         self.command(Command::Configure(Box::new(config))).await?;
         self.hub.prefer(preference);
         self.stack.configure(&mesh).map_err(|error| part_error("network", error.to_string()))?;
-        mesh.listen.set(local::announced(&new, &self.locals));
+        self.exchange_ports(bound, &new).await;
+        mesh.listen.set(local::announced(&new, &self.ports.locals()));
         {
             let mut taken = self.taken();
             taken.settings = new.clone();
@@ -179,9 +183,17 @@ impl Shared {
     /// What hellos from now on say about where we are.
     fn refresh_addresses(&self) -> Vec<Addr> {
         let taken = self.taken();
-        let addrs = local::announced(&taken.settings, &self.locals);
+        let addrs = local::announced(&taken.settings, &self.ports.locals());
         taken.mesh.listen.set(addrs.clone());
         addrs
+    }
+
+    async fn exchange_ports(&self, bound: Bound, new: &Settings) {
+        match self.ports.serve(bound) {
+            Ok(serving) => self.owner.listeners().add(serving),
+            Err(error) => tracing::warn!(%error, "an address is not listened on"),
+        }
+        self.ports.close_all_but(&new.listen.addresses).await;
     }
 
     /// Parts beside the core and the mesh. None of them can refuse: what fails is an ailment, as at a start.
@@ -295,8 +307,6 @@ async fn keep_looking(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>, 
 
 /// Puts back what only a start can change, so that the settings in force say what is so.
 fn keep_until_restart(new: &mut Settings, old: &Settings) {
-    new.listen.addresses.clone_from(&old.listen.addresses);
-    new.listen.next_port = old.listen.next_port;
     new.quic = old.quic.clone();
 }
 
@@ -329,6 +339,7 @@ pub(super) fn supervise(
 ) {
     let Ends { mut alive, stopped } = ends;
     let (owner, hub, directory) = (shared.owner.clone(), shared.hub.clone(), shared.directory.clone());
+    let endpoints = shared.ports.endpoints();
     tokio::spawn(spread_news(hub.clone(), directory, shared.stopped.clone()));
     tokio::spawn(super::anchors::keep(owner.clone(), hub.clone(), shared.stopped.clone()));
     tokio::spawn(tell_health(hub.clone(), shared.stopped.clone()));
@@ -354,6 +365,7 @@ pub(super) fn supervise(
         if let Some(store) = &hub.store {
             store.close().await;
         }
+        *endpoints.lock().unwrap_or_else(PoisonError::into_inner) = None;
         hub.bell.close();
         // Unlocked last: whoever waits for the folder finds everything written.
         drop(folder);
