@@ -366,3 +366,23 @@ fn a_stack_that_needs_no_addresses_is_dialled_without() {
     assert!(matches!(rig.ask(connect(StackId::Lan)), Answer::Begun(_)));
     assert!(rig.dialled().is_some());
 }
+
+/// Another network, another version or another identity will be the same in a moment.
+#[test]
+fn what_will_not_mend_by_itself_is_tried_again_much_later() {
+    for (kind, is_slow) in [
+        (FaultKind::Network, true),
+        (FaultKind::Version, true),
+        (FaultKind::Identity, true),
+        (FaultKind::Refused, false),
+        (FaultKind::Timeout, false),
+    ] {
+        let mut rig = Rig::new(|_| ());
+        rig.want(1);
+        let conn = rig.dialled().expect("a dial");
+        rig.fail(conn, kind);
+        let wait = rig.contact(1).and_then(|contact| contact.retry_at).expect("it waits") - rig.now;
+        let expected = if is_slow { 42..=60 } else { 1..=2 };
+        assert!(expected.contains(&wait.as_secs()), "{kind:?}: {wait:?}");
+    }
+}

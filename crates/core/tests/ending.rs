@@ -106,6 +106,10 @@ fn fault_t5_a_report_from_the_future_or_the_past_changes_no_times() {
     assert_eq!((report.received_at, report.used_at, report.rtt_us), (now, now, 7));
     let report = reported(&mut rig, conn, Time(1), Time(1));
     assert_eq!((report.received_at, report.used_at), (now, now));
+    for (sent_at, then) in [(Time(5), Time(5)), (Time::NEVER, now), (Time(1), now)] {
+        rig.saw(Fact::Reported { conn, report: Report { sent_at, ..Report::default() } });
+        assert_eq!(rig.core.view().conn(conn).expect("a conn").report.sent_at, then);
+    }
 }
 
 /// Fault L6: who may have lost its way is asked at once, and asking again does not put the answer off.

@@ -401,3 +401,25 @@ fn whom_was_given_up_stays_so_while_somebody_else_is_connected() {
     rig.seconds(31);
     assert_eq!(rig.standing(1), Standing::Dialing, "who is alone tries again");
 }
+
+/// Fault K9: the store remembers attempts that failed; whatever happened in this run is truer.
+#[test]
+fn fault_k9_what_the_store_remembers_counts_unless_something_happened_since() {
+    let recall = |rig: &mut Rig| {
+        let wait = Duration::from_secs(40);
+        rig.saw(Fact::Recalled { who: peer(1), failures: 5, wait });
+        rig.contact(1).expect("known").failures
+    };
+    let mut fresh = Rig::new(|_| ());
+    assert_eq!(recall(&mut fresh), 5);
+    let mut failed = Rig::new(|_| ());
+    failed.want(1);
+    waiting(&mut failed, 1);
+    assert_eq!(recall(&mut failed), 1);
+    let mut lost = Rig::new(|_| ());
+    let conn = lost.up(1);
+    lost.seconds(10);
+    lost.ask(Command::Disconnect(peer(1)));
+    lost.gone(conn, End::Asked);
+    assert_eq!(recall(&mut lost), 0);
+}
