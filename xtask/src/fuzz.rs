@@ -3,6 +3,7 @@
 //! It drives libFuzzer through cargo-fuzz, on the stable compiler. It keeps what was found in the target folder and
 //! commits nothing; replaying the committed corpora is a test like any other and needs none of this.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -54,6 +55,8 @@ struct Target {
     name: String,
     max_len: u64,
     slow: bool,
+    /// Features of `fuzz/Cargo.toml` that its program needs.
+    needs: BTreeSet<String>,
 }
 
 /// What came of one target.
@@ -77,7 +80,8 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let metadata = project::metadata("fuzz/Cargo.toml")?;
     let targets = chosen(targets(&metadata)?, &options.target)?;
     let folder = metadata["target_directory"].as_str().context("cargo metadata names no target folder")?;
-    let programs = build(Path::new(folder), &options.sanitizer)?;
+    let needs = targets.iter().flat_map(|target| target.needs.clone()).collect();
+    let programs = build(Path::new(folder), &options.sanitizer, &needs)?;
     let queue = Mutex::new(targets.into_iter());
     let found: Mutex<Vec<(Target, Result<Found>)>> = Mutex::new(Vec::new());
     let next = || queue.lock().ok().and_then(|mut queue| queue.next());
@@ -112,10 +116,17 @@ fn targets(metadata: &Value) -> Result<Vec<Target>> {
     let ours = &package["metadata"]["peerkeep"];
     let lengths = ours["max-len"].as_object().context("fuzz/Cargo.toml names no targets")?;
     let slow: Vec<&str> = ours["slow"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let needs = |name: &str| -> BTreeSet<String> {
+        let mut programs = package["targets"].as_array().into_iter().flatten();
+        let program = programs.find(|program| program["name"] == name && program["kind"][0] == "bin");
+        let features = program.and_then(|program| program["required-features"].as_array());
+        features.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
     let target = |(name, length): (&String, &Value)| Target {
         name: name.clone(),
         max_len: length.as_u64().unwrap_or(4_096),
         slow: slow.contains(&name.as_str()),
+        needs: needs(name),
     };
     Ok(lengths.iter().map(target).collect())
 }
@@ -131,10 +142,15 @@ fn chosen(targets: Vec<Target>, names: &[String]) -> Result<Vec<Target>> {
     Ok(targets.into_iter().filter(|target| names.contains(&target.name)).collect())
 }
 
-/// Builds all targets; where their programs are.
-fn build(folder: &Path, sanitizer: &str) -> Result<PathBuf> {
+/// Builds the targets that need no more than these features; where their programs are.
+fn build(folder: &Path, sanitizer: &str, needs: &BTreeSet<String>) -> Result<PathBuf> {
     let mut command = run::program("cargo-fuzz");
     command.args(["fuzz", "build", "--sanitizer", sanitizer]).current_dir(project::root().join("fuzz"));
+    command.arg("--no-default-features");
+    if !needs.is_empty() {
+        let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
+        command.arg("--features").arg(needs.join(","));
+    }
     if sanitizer == "none" {
         command.arg("--no-trace-compares");
     }
@@ -269,6 +285,8 @@ mod tests {
         let all = targets(&metadata).unwrap();
         assert!(all.len() >= 8, "{all:?}");
         assert!(all.iter().any(|target| target.slow) && all.iter().any(|target| !target.slow));
+        assert!(all.iter().any(|target| target.needs.is_empty()));
+        assert!(all.iter().any(|target| target.needs.contains("node")));
         let one = chosen(all.clone(), &["core_actions".into()]).unwrap();
         assert_eq!(one.len(), 1);
         assert!(chosen(all, &["nothing".into()]).unwrap_err().to_string().contains("core_actions"));
