@@ -9,6 +9,7 @@
 //! What it deliberately does not do: open sockets (net does), decide who is dialled, admitted, probed or closed (the
 //! core does), send early data unless told to, speak anything below TLS 1.3, or look at a name or an authority.
 
+mod canary;
 mod channel;
 mod config;
 mod control;

@@ -2,6 +2,7 @@
 //! machines of [`crate::handshake`] decide what is sent. Deadlines are the caller's, but a refusal lingers a second
 //! at most so that it reaches the other side.
 
+use crate::canary::{self, Canary};
 use crate::control::{Control, Known};
 use crate::exchange::{Exchange, LEARN};
 use crate::handle::{Info, Limits, Shared};
@@ -305,7 +306,7 @@ impl Inner {
                     machine.answer(&greeting, &mut out);
                     self.line.say(&out).await?;
                 }
-                loop {
+                while !canary::on(Canary::PhantomAnnouncement) {
                     match self.line.hear().await.and_then(|frame| machine.handle(frame)) {
                         Ok(Some(_)) => break,
                         Ok(None) => {}

@@ -1,6 +1,7 @@
 //! The bytes of the protocol: length-prefixed protobuf frames, written down in `docs/mesh-protocol.md`. Pure: bytes in,
 //! bytes out. It reads what it can, skips what it does not know, and judges nothing but sizes.
 
+use crate::canary::{self, Canary};
 use peerkeep_core::{Addr, AddrKind, Addrs, MAX_ADDRS};
 use prost::Message;
 use std::net::{IpAddr, SocketAddr};
@@ -258,7 +259,8 @@ pub fn parse<M: Message + Default>(bytes: &[u8], max: usize) -> Result<Option<(M
 /// Above `max`.
 pub fn body_length(prefix: [u8; PREFIX_BYTES], max: usize) -> Result<usize, WireError> {
     let length = usize::from(u16::from_be_bytes(prefix));
-    if length > max { Err(WireError::TooLarge) } else { Ok(length) }
+    let believed = canary::on(Canary::UncheckedLength);
+    if length > max && !believed { Err(WireError::TooLarge) } else { Ok(length) }
 }
 
 /// Appends one frame to `out`.

@@ -97,3 +97,21 @@ async fn s3_26_the_acceptor_acknowledges_nothing_after_its_answer() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_dialler_that_leaves_before_its_confirm_is_never_announced() {
+    local(async {
+        let (a, b) = (Node::new(1), Node::new(2));
+        let (dialled, accepted) = sockets().await;
+        let remote = accepted.peer_addr().expect("connected");
+        let accept = async {
+            let met = b.stack.meet(Io::Tcp(accepted), accept_terms(remote)).await;
+            met.expect("meets").1.settle(admit()).await
+        };
+        // It has read the answer, so all that was missing is its confirm.
+        let dial = async { drop(answered(&a, &b, dialled).await) };
+        let ((), up) = soon(async { tokio::join!(dial, accept) }).await;
+        assert!(up.is_err(), "nobody confirmed");
+    })
+    .await;
+}
