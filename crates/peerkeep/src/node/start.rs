@@ -12,13 +12,11 @@ use crate::{
     Ailment, DataDir, IDENTITY_FILE, Identity, LivenessMode, PeerAddress, Place, Settings, SettingsError,
     StartError, Timestamp,
 };
-use peerkeep_core::{
-    Action, Addr, AddrKind, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, Target, Who,
-};
+use peerkeep_core::{Action, Addr, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, Target, Who};
 use peerkeep_mesh::{Listen, MeshConfig, MeshStack, QuicKeepalive, Registry, Secret};
 use peerkeep_net::{
-    Directory, JournalOptions, ListenError, Listener, Names, Owner, Quic, QuicListener, QuicOptions, Serving,
-    Setup, Shards, StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
+    Directory, JournalOptions, ListenError, Listener, Names, Quic, QuicListener, QuicOptions, Setup, Shards,
+    StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashSet;
