@@ -1,8 +1,9 @@
 //! The SQLite file: opening, the schema, reading everything, and putting a damaged file aside.
 
-use super::StoreError;
 use super::row::{self, StoredBan, StoredEvent, StoredPeer};
+use super::{MAX_ANCHORS, StoreError};
 use futures::TryStreamExt;
+use peerkeep_core::Who;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
@@ -22,6 +23,8 @@ pub struct Loaded {
     pub bans: Vec<StoredBan>,
     /// The boot epoch of the last start; 0 when there was none.
     pub epoch: u64,
+    /// The best connections of the last run: dialled first.
+    pub anchors: Vec<Who>,
     /// Rows that did not hold and were left out.
     pub bad_rows: u64,
 }
@@ -121,6 +124,7 @@ pub(super) async fn load(conn: &mut SqliteConnection, limit: u32) -> Result<Load
 
 async fn read_all(conn: &mut SqliteConnection, limit: u32, into: &mut Loaded) -> Result<(), sqlx::Error> {
     read_epoch(conn, into).await?;
+    read_anchors(conn, into).await?;
     read_bans(conn, "SELECT * FROM bans LIMIT ?", limit, into).await?;
     let best = "SELECT * FROM peers ORDER BY wanted DESC, seen_at DESC, updated_at DESC LIMIT ?";
     read_peers(conn, best, limit, into).await
@@ -131,6 +135,15 @@ async fn read_epoch(conn: &mut SqliteConnection, into: &mut Loaded) -> Result<()
     if let Some(row) = epoch {
         let text: String = row.try_get(0)?;
         into.epoch = text.parse().unwrap_or(0);
+    }
+    Ok(())
+}
+
+async fn read_anchors(conn: &mut SqliteConnection, into: &mut Loaded) -> Result<(), sqlx::Error> {
+    let anchors = sqlx::query("SELECT value FROM meta WHERE name = 'anchors'").fetch_optional(conn).await?;
+    if let Some(row) = anchors {
+        let text: String = row.try_get(0)?;
+        into.anchors = text.lines().take(MAX_ANCHORS).filter_map(row::parse_who).collect();
     }
     Ok(())
 }

@@ -25,6 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
+/// Peers that are remembered to be dialled first, at most.
+pub const MAX_ANCHORS: usize = 4;
+
 /// The file's name in the data folder.
 pub const STORE_FILE: &str = "peerkeep.db";
 
@@ -112,6 +115,11 @@ impl Store {
     /// Remembers the boot epoch.
     pub fn put_epoch(&self, epoch: u64) {
         self.queue.push_epoch(epoch);
+    }
+
+    /// Remembers whom to dial first at the next start; at most [`MAX_ANCHORS`].
+    pub fn put_anchors(&self, anchors: Vec<Who>) {
+        self.queue.push_anchors(anchors);
     }
 
     /// Waits until everything that was put before is on the disk; false when it cannot be now.

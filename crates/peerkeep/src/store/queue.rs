@@ -35,11 +35,16 @@ pub(super) struct Batch {
     pub bans: Vec<(Target, Change<StoredBan>)>,
     pub events: Vec<StoredEvent>,
     pub epoch: Option<u64>,
+    pub anchors: Option<Vec<Who>>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.peers.is_empty() && self.bans.is_empty() && self.events.is_empty() && self.epoch.is_none()
+        self.peers.is_empty()
+            && self.bans.is_empty()
+            && self.events.is_empty()
+            && self.epoch.is_none()
+            && self.anchors.is_none()
     }
 }
 
@@ -49,6 +54,7 @@ struct Waiting {
     bans: HashMap<Target, Change<StoredBan>>,
     events: VecDeque<StoredEvent>,
     epoch: Option<u64>,
+    anchors: Option<Vec<Who>>,
     asks: VecDeque<Ask>,
     ailment: Option<Ailment>,
     closing: bool,
@@ -130,6 +136,11 @@ impl Queue {
         self.wake(true);
     }
 
+    pub(super) fn push_anchors(&self, anchors: Vec<Who>) {
+        self.waiting().anchors = Some(anchors);
+        self.wake(false);
+    }
+
     pub(super) fn ask(&self, ask: Ask) {
         {
             let mut waiting = self.waiting();
@@ -163,13 +174,15 @@ impl Queue {
             && waiting.bans.is_empty()
             && waiting.events.is_empty()
             && waiting.epoch.is_none()
+            && waiting.anchors.is_none()
             && waiting.asks.is_empty()
     }
 
     /// Takes a batch; bans and the epoch go first.
     pub(super) fn take(&self) -> Batch {
         let mut waiting = self.waiting();
-        let mut batch = Batch { epoch: waiting.epoch.take(), ..Batch::default() };
+        let mut batch =
+            Batch { epoch: waiting.epoch.take(), anchors: waiting.anchors.take(), ..Batch::default() };
         batch.bans = take_some(&mut waiting.bans, BATCH);
         batch.peers = take_some(&mut waiting.peers, BATCH - batch.bans.len().min(BATCH));
         let room = BATCH.saturating_sub(batch.bans.len() + batch.peers.len()).min(waiting.events.len());
@@ -192,6 +205,7 @@ impl Queue {
             }
         }
         waiting.epoch = waiting.epoch.or(batch.epoch);
+        waiting.anchors = waiting.anchors.take().or(batch.anchors);
     }
 
     pub(super) fn take_asks(&self) -> VecDeque<Ask> {

@@ -155,6 +155,10 @@ async fn write_batch(
         put_meta(&mut transaction, "epoch", epoch.to_string()).await?;
         put_meta(&mut transaction, "version", env!("CARGO_PKG_VERSION").to_owned()).await?;
     }
+    if let Some(anchors) = &batch.anchors {
+        let text: Vec<String> = anchors.iter().map(row::who_text).collect();
+        put_meta(&mut transaction, "anchors", text.join("\n")).await?;
+    }
     for (target, change) in &batch.bans {
         match change {
             Change::Put(ban) => row::put_ban(&mut transaction, ban).await?,
