@@ -28,6 +28,7 @@ mod regressions_limits;
 mod regressions_model;
 mod regressions_sim;
 mod replace;
+mod restarts;
 mod rig;
 mod settings;
 mod shed;
