@@ -13,7 +13,7 @@ pub fn run(what: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut settings = Settings::default();
     settings.network.open = true;
-    settings.listen.addresses = vec![SocketAddr::new(ip.parse::<IpAddr>()?, 0)];
+    settings.listen.addresses = vec![SocketAddr::new(ip.parse::<IpAddr>()?, 0).into()];
     settings.liveness.mode = match mode {
         "ping" => LivenessMode::Ping,
         "keepalive-only" => LivenessMode::KeepaliveOnly,

@@ -178,7 +178,7 @@ async fn count(mut events: EventStream, tally: Tally) {
 
 async fn start(listen: Vec<SocketAddr>, folder: Option<&Folder>) -> Result<Node> {
     let mut settings = Settings::default();
-    settings.listen.addresses = listen;
+    settings.listen.addresses = listen.into_iter().map(Into::into).collect();
     let limits = &mut settings.limits;
     for limit in [
         &mut limits.total,
