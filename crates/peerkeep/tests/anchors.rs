@@ -15,7 +15,7 @@ async fn stop(nodes: impl IntoIterator<Item = Node>) {
 #[tokio::test]
 async fn anchors_of_the_last_run_are_dialled_first() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut quiet = |host| {
+    let quiet = |host| {
         let mut settings: Settings = settings(host);
         settings.peers.target = 0;
         settings.peers.exchange = false;
