@@ -39,7 +39,7 @@ fn seeds_that_failed_once_hold() {
     }
 }
 
-/// S0.47, SX.9 and fault T-3: every run is replayed from its journals to equal digests and equal bytes.
+/// S0.47, SX.9: every run is replayed from its journals to equal digests and equal bytes.
 #[test]
 fn s0_47_worlds_hold_every_promise_and_replay_from_their_journals() {
     let actions: u64 = (0..40).map(|seed| holds(Scenario::of(seed), "any faults")).sum();
@@ -65,7 +65,7 @@ fn fault_c1_broken_and_half_open_links_are_found_and_replaced() {
     hold_with(|_| Kind::Reset, "resets");
 }
 
-/// Faults C6 and S1.82's part of the core: partitions, one-way ones too.
+/// Fault C6: partitions, one-way ones too.
 #[test]
 fn fault_c6_partitions_heal_also_when_they_were_one_way() {
     hold_with(|until| Kind::Partition { group: 0x5555_5555_5555_5555, one_way: false, until }, "partitions");
@@ -89,7 +89,7 @@ fn fault_k4_crashes_and_damaged_stores_lock_nobody_out() {
     }
 }
 
-/// Faults C9, T-1 and T-3: sleep, jumps of the wall clock, a monotonic clock that reads an earlier time.
+/// Faults C9, T1 and T3: sleep, jumps of the wall clock, a monotonic clock that reads an earlier time.
 #[test]
 fn fault_c9_sleep_and_clocks_that_jump_keep_every_promise() {
     hold_with(|until| Kind::Suspend { until }, "sleep");
@@ -104,7 +104,7 @@ fn fault_d12_machines_without_a_network_come_back() {
     hold_with(|_| Kind::Moved, "routes that change");
 }
 
-/// Fault I5 and S1.82: operators at random, misbehaviour, rumours.
+/// Fault I5: operators at random, misbehaviour, rumours.
 #[test]
 fn fault_i5_operators_at_random_break_no_promise() {
     hold_with(|_| Kind::Command, "operators");
