@@ -179,6 +179,8 @@ async fn we_dial_it_and_speak() {
         assert!(up.handle.open("nothing").await.is_err());
         up.post.probe();
         until(|| up.post.report().rtt_us > 0).await;
+        // A link that is replaced waits for its channels.
+        drop(channel);
         assert_eq!(up.close(Close::Replaced).await, Ended::Asked);
         assert_eq!(python.until("goodbye").await["reason"], "replaced");
     })
