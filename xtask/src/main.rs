@@ -102,7 +102,9 @@ impl Command {
             | Command::Tidy(j)
             | Command::NoStd(j)
             | Command::Requirements(j) => j.json,
-            Command::Model { json, .. } | Command::Soak { json, .. } => json.json,
+            Command::Model { json, .. } | Command::Soak { json, .. } | Command::Interop { json, .. } => {
+                json.json
+            }
             Command::Sim(options) => options.json,
             Command::Fuzz(options) => options.json,
             // The program prints its own object, as its own last line.
