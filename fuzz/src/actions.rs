@@ -381,7 +381,16 @@ fn report(now: Time, input: &mut Input<'_>) -> Report {
     let n = input.byte();
     let at = if n == 255 { Time(input.number()) } else { now };
     let used_at = if n & 1 == 0 { at } else { Time(at.0 / 2) };
-    Report { received_at: at, used_at, channels: u16::from(n >> 1 & 3), rtt_us: u32::from(n) * 1_000 }
+    Report {
+        received_at: at,
+        used_at,
+        channels: u16::from(n >> 1 & 3),
+        rtt_us: u32::from(n) * 1_000,
+        sent_at: at,
+        rate_kbps: u32::from(n >> 3) * 64,
+        asked: u16::from(n),
+        failed: u16::from(n >> 4),
+    }
 }
 
 fn any_fault(input: &mut Input<'_>) -> Fault {

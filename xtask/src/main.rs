@@ -9,9 +9,11 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod canaries;
 mod fuzz;
 mod interop;
 mod model;
+mod nightly;
 mod no_std;
 mod project;
 mod requirements;
@@ -72,6 +74,8 @@ enum Command {
     },
     /// Run simulated worlds of real cores, each decided by a seed.
     Sim(sim::Options),
+    /// Check that each deliberately wrong variant is found.
+    Canaries(Json),
     /// Run the model checker over the real core, exhaustively.
     Model {
         /// Only the setups that take a second or two.
@@ -85,6 +89,8 @@ enum Command {
     },
     /// Run the fuzz targets and look for inputs that break a promise.
     Fuzz(fuzz::Options),
+    /// Run everything that takes too long for every change: seeds, fuzz targets, mutants.
+    Nightly(nightly::Options),
 }
 
 #[derive(clap::Args)]
@@ -101,12 +107,14 @@ impl Command {
             | Command::Test(j)
             | Command::Tidy(j)
             | Command::NoStd(j)
+            | Command::Canaries(j)
             | Command::Requirements(j) => j.json,
             Command::Model { json, .. } | Command::Soak { json, .. } | Command::Interop { json, .. } => {
                 json.json
             }
             Command::Sim(options) => options.json,
             Command::Fuzz(options) => options.json,
+            Command::Nightly(options) => options.json,
             // The program prints its own object, as its own last line.
             Command::Bench { .. } => false,
         }
@@ -123,8 +131,10 @@ impl Command {
             Command::Soak { minutes, .. } => soak::run(*minutes),
             Command::Interop { partner, .. } => interop::run(partner),
             Command::Sim(options) => sim::run(options),
+            Command::Canaries(_) => canaries::run(),
             Command::Model { quick, only, .. } => model::run(*quick, only.as_deref()),
             Command::Fuzz(options) => fuzz::run(options),
+            Command::Nightly(options) => nightly::run(options),
         }
     }
 }
