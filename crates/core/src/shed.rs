@@ -79,7 +79,7 @@ impl Core {
         }
         for _ in 0..ROWS {
             if self.shed.left == 0 {
-                return self.end_look(out);
+                break;
             }
             let row = self.shed.cursor;
             self.shed.cursor += 1;
@@ -88,6 +88,9 @@ impl Core {
             if self.conns.live(row).is_some() {
                 self.consider(row);
             }
+        }
+        if self.shed.left == 0 {
+            self.end_look(out);
         }
     }
 
