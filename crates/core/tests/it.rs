@@ -9,6 +9,7 @@ mod commands;
 mod cost;
 mod counters;
 mod dialling;
+mod draining;
 mod ending;
 mod formats;
 mod generations;
