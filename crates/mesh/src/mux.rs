@@ -140,7 +140,7 @@ impl Mux {
 }
 
 impl QuicMux {
-    pub fn new(line: QuicLine, meter: Meter, peer: PeerKey, remote: Addr) -> (Mux, Stream) {
+    pub fn begin(line: QuicLine, meter: Meter, peer: PeerKey, remote: Addr) -> (Mux, Stream) {
         let QuicLine { connection, send, recv } = line;
         let accept = accept(&connection);
         let mut mux =

@@ -133,7 +133,7 @@ proptest! {
 
     #[test]
     fn addresses_come_back(ip in any::<[u8; 16]>(), port in any::<u16>()) {
-        let addr = Addr { ip, port, kind: peerkeep_core::AddrKind::Tcp };
+        let addr = Addr { ip, port, kind: AddrKind::Tcp };
         prop_assert_eq!(parse_addr(&emit_addr(&addr)), Some(addr));
     }
 

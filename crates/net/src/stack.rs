@@ -167,7 +167,6 @@ impl From<Fault> for MeetError {
 
 /// What a stack runs over.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per handshake, and moved straight into its future")]
 pub enum Io {
     /// A connected TCP stream, `TCP_NODELAY` set, buffers and keepalive as configured.
     Tcp(TcpStream),

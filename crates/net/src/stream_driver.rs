@@ -72,7 +72,6 @@ pub(crate) struct Mailbox {
 
 /// An order as the shard gets it.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "as for orders")]
 pub(crate) enum Task {
     Do(Order),
     /// An accept, with its socket.

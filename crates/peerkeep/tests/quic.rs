@@ -81,7 +81,7 @@ async fn carry(front: Arc<tokio::net::UdpSocket>, plan: Arc<Plan>) {
         if plan.holds.load(Ordering::SeqCst) || length > plan.longest.load(Ordering::SeqCst) {
             continue;
         }
-        if !backs.contains_key(&from) {
+        if let std::collections::hash_map::Entry::Vacant(fresh) = backs.entry(from) {
             let back = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("binds"));
             let (front, its, plan) = (front.clone(), back.clone(), plan.clone());
             let task = tokio::spawn(async move {
@@ -93,7 +93,7 @@ async fn carry(front: Arc<tokio::net::UdpSocket>, plan: Arc<Plan>) {
                     }
                 }
             });
-            backs.insert(from, (back, task.abort_handle()));
+            fresh.insert((back, task.abort_handle()));
         }
         let Some(to) = *plan.to.lock().expect("sound") else { continue };
         let _ = backs[&from].0.send_to(packet, to).await;
