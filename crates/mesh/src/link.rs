@@ -101,7 +101,8 @@ impl Task {
                 (Mux::Yamux { pipe, conn }, Port::Missing { ours: dialled })
             }
             Line::Quic(line) => {
-                let (mux, stream) = QuicMux::begin(*line, meter.clone(), shared.info.peer, shared.info.remote);
+                let (mux, stream) =
+                    QuicMux::begin(*line, meter.clone(), shared.info.peer, shared.info.remote);
                 (mux, Port::Open { stream, quiet: false })
             }
         };
