@@ -89,6 +89,7 @@ impl Core {
         sums.counts.standing[contact.who.stack.index()][contact.standing.index()] += 1;
         sums.counts.gossip += u32::from(contact.flags.gossip);
         sums.waiting += u32::from(contact.member != 0);
+        ensure(self.is_row(contact.ring), "ring")?;
         let mut steps = 0;
         let mut at = contact.ring;
         while at != row {
