@@ -243,3 +243,27 @@ fn every_row_that_a_loop_touches_is_counted() {
     });
     assert_eq!(pruned, 20, "as many dials leave the window");
 }
+
+#[test]
+fn the_next_delay_and_the_limits_can_be_asked_for_beforehand() {
+    let mut rig = Rig::new(|c| {
+        c.limits.inbound = 1;
+        c.limits.per_ip = 1;
+    });
+    let around = |rig: &Rig, direction, addrs: &[Addr]| rig.core.view().limit_around(direction, addrs);
+    assert_eq!(around(&rig, Direction::Inbound, &[]), None);
+    rig.inbound(1, 1).expect("room");
+    assert_eq!(around(&rig, Direction::Inbound, &[]), Some(Limit::Inbound));
+    assert_eq!(around(&rig, Direction::Outbound, &[]), None);
+    assert_eq!(around(&rig, Direction::Outbound, &[at(1)]), Some(Limit::PerIp));
+    rig.connect(2);
+    for seconds in [2, 4, 8] {
+        let contact = rig.contact(2).expect("known");
+        assert_eq!(rig.core.view().backoff_after(&contact), Duration::from_secs(seconds));
+        let conn = rig.dialled().expect("a dial");
+        rig.fail(conn, FaultKind::Refused);
+        rig.seconds(seconds);
+    }
+    assert_eq!(rig.core.view().stats(), rig.core.stats());
+    assert!(rig.core.view().stats().dials >= 3);
+}

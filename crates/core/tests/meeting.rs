@@ -121,3 +121,20 @@ fn fault_f14_who_was_known_by_hearsay_is_no_longer_when_he_connects() {
     }
     assert!(hear(&mut rig, 3) && hear(&mut rig, 4), "those two are more than hearsay now");
 }
+
+/// Step 2 of the rule: what is refused for old names the epoch to pass.
+#[test]
+fn a_hello_that_is_no_later_than_one_accepted_is_stale_and_says_what_to_pass() {
+    for (epoch, dial, newer) in
+        [(500, 6, None), (501, 1, None), (500, 5, Some(500)), (500, 4, Some(500)), (400, 9, Some(500))]
+    {
+        let mut rig = Rig::new(|_| ());
+        let first = rig.arrive(at(1)).expect("room");
+        rig.hello(first, 1, Greeting { epoch: 500, dial: 5, ..Greeting::default() });
+        rig.saw(Fact::Ready { conn: first });
+        rig.gone(first, End::Goodbye(Close::Requested));
+        let next = rig.arrive(at(1)).expect("room");
+        rig.hello(next, 1, Greeting { epoch, dial, ..Greeting::default() });
+        assert_eq!(rig.turned(next), newer.map(|newer| Refusal::Stale { newer }), "{epoch}.{dial}");
+    }
+}
