@@ -88,8 +88,6 @@ pub(crate) struct Node {
 pub(crate) struct Known {
     /// Epoch and dial number last shown to each in this life.
     pub shown: HashMap<Who, (u64, u32)>,
-    /// The epoch last shown to anybody.
-    pub epoch: u64,
     /// Bans in force, by what the core asked to be stored.
     pub bans: Vec<(Target, Time)>,
     /// Counts of the last step: total, inbound, outbound, pending, courtesy.

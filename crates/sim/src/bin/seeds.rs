@@ -163,6 +163,7 @@ fn work(args: &Args, next: &AtomicU64, totals: &Totals, began: Instant) {
             if args.first {
                 totals.stop.store(true, Ordering::Relaxed);
             }
+            eprintln!("\rseed {seed} failed: {}                                        ", violation.what);
             let failure = Failure { seed, what: violation.what, detail: violation.detail };
             if let Ok(mut failures) = totals.failures.lock() {
                 failures.push(failure);
