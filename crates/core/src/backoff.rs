@@ -110,10 +110,13 @@ impl Backoff {
         self.jittered(micros(self.fast_interval), random)
     }
 
-    /// So many failures that more change nothing any more, neither here nor after misbehaviour.
+    /// So many failures that more change nothing any more, misbehaviour aside; 0 when none ever does.
     pub(crate) fn enough(&self) -> u16 {
-        let settled = |b: &Backoff| (1..64).find(|n| b.delay(*n, 0) == b.max).unwrap_or(64);
-        settled(self).max(settled(&Backoff::AFTER_VIOLATION)).max(self.max_attempts)
+        if self.max_attempts == 0 && self.first == self.max && self.fast_window == Duration::ZERO {
+            return 0;
+        }
+        let settled = (1..64).find(|n| self.delay(*n, 0) == self.max).unwrap_or(64);
+        settled.max(self.max_attempts)
     }
 
     fn jittered(&self, micros: u64, random: u64) -> Duration {

@@ -3,9 +3,9 @@
 //!
 //! Left out, and why: the numbers of rows and their generations (names only); digest, statistics, `since` and the last
 //! fault and close (shown, never asked); the random stream (it makes nothing but jitter, so a model turns jitter off);
-//! the marks of recent dials (they matter near a dial rate only). Who changes what the core decides by changes this.
+//! the marks of recent dials (they matter near a dial rate only); failures beyond those after which the delay is the
+//! longest, though misbehaviour would make it longer still. Who changes what the core decides by changes this.
 
-use crate::conn::Conn;
 use crate::slab::NONE;
 use crate::wheel::Owner;
 use crate::{ConnRef, Core, Duplicates, Liveness, Stage, Time};
@@ -68,10 +68,11 @@ impl Core {
         let contact = self.contacts.row(row);
         let timer = self.wheel.due(Owner::Contact(row)).map(|at| relative(at, now));
         (contact.who, contact.standing, contact.flags, contact.member, timer).hash(out);
-        let fast = (relative(contact.fast_until, now), contact.fast_until == Time::ZERO);
+        let enough = self.backoff(row).enough();
+        let fast = (relative(contact.fast_until, now), enough > 0 && contact.fast_until == Time::ZERO);
         let turn = (relative(contact.turn_until, now), contact.turn_until == Time::ZERO);
         (fast, turn, relative(contact.retry_at, now)).hash(out);
-        let failures = contact.failures.min(self.backoff(row).enough());
+        let failures = contact.failures.min(enough);
         (contact.accepted, failures, contact.epoch_changes, contact.penalty, contact.conn_count).hash(out);
         self.contacts.row(contact.ring).who.hash(out);
         for known in self.addresses(row) {
@@ -95,18 +96,16 @@ impl Core {
         } else {
             age(conn.up_at, now).min(micros(rules.backoff.stable)).hash(out);
         }
-        let signs = matches!(rules.liveness, Liveness::Probe { .. })
-            || rules.idle.is_some()
-            || rules.duplicates == Duplicates::HoldAndConfirm;
-        if signs {
-            signs_of_life(conn, now).hash(out);
-        }
+        // What liveness, the idle close and the rule without numbers ask about the past; an age that nobody asks for
+        // would make every moment a new state.
+        let probes = matches!(rules.liveness, Liveness::Probe { .. });
+        let bare = rules.duplicates == Duplicates::HoldAndConfirm;
+        let asked = |asks: bool, at: Time| if asks { age(at, now) } else { 0 };
+        asked(probes || bare, conn.report.received_at).hash(out);
+        asked(conn.probes > 0 || bare, conn.probe_at).hash(out);
+        asked(rules.idle.is_some(), conn.report.used_at).hash(out);
+        asked(bare, conn.began).hash(out);
     }
-}
-
-/// What liveness and the rule without numbers ask about a conn's past.
-fn signs_of_life(conn: &Conn, now: Time) -> [u64; 4] {
-    [conn.report.received_at, conn.report.used_at, conn.probe_at, conn.began].map(|at| age(at, now))
 }
 
 fn relative(at: Time, now: Time) -> u64 {

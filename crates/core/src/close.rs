@@ -56,7 +56,7 @@ impl Core {
 
     /// Brings a contact's standing in line with its conns, offers what was held, and moves on when none is left.
     pub(crate) fn settle(&mut self, contact: u32, out: &mut Effects) {
-        let (mut up, mut pending, mut other, mut held) = (false, false, false, NONE);
+        let (mut up, mut pending, mut offered, mut other, mut held) = (false, false, false, false, NONE);
         for row in self.conns_of(contact) {
             let conn = self.conns.row(row);
             match conn.stage {
@@ -64,13 +64,14 @@ impl Core {
                 Stage::Resolving | Stage::Dialing => pending = true,
                 Stage::Offered if conn.is_outbound() => pending = true,
                 Stage::Held if held == NONE => held = row,
-                Stage::Held | Stage::Offered => other = true,
+                Stage::Held => other = true,
+                Stage::Offered => (other, offered) = (true, true),
                 Stage::Arriving | Stage::Refusing | Stage::Closing => {}
             }
         }
         if held != NONE {
             other = true;
-            if !pending && (!up || self.conns.row(held).replaces) {
+            if !pending && (!(up || offered) || self.conns.row(held).replaces) {
                 self.offer(held, out);
             }
         }

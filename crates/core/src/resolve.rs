@@ -169,26 +169,39 @@ impl Core {
         Ok(())
     }
 
-    /// Hold and confirm without numbers: a connection that is up is probed; the new one waits for the outcome.
+    /// Hold and confirm without numbers: a connection that is up is probed; the new one waits for the outcome. So it
+    /// does for one whose confirm may be on its way: nothing tells which of the two was dialled later.
     fn weigh_plain(&mut self, row: u32, contact: u32, out: &mut Effects) -> Result<(), Refusal> {
+        let mut offered = false;
         for other in self.conns_of(contact) {
             let conn = self.conns.row(other);
             if other == row || conn.stage == Stage::Closing {
                 continue;
             }
             if conn.is_up() {
-                let conn = self.conn_ref(other);
-                self.conns.row_mut(other).probe_at = self.now;
-                self.emit(out, Effect::Probe { conn });
+                self.probe(other, out);
                 self.hold(row, contact);
                 return Ok(());
             }
-            if !conn.is_outbound() {
+            if conn.stage == Stage::Offered {
+                offered = true;
+            } else if !conn.is_outbound() {
                 self.close(other, Close::Replaced, out);
             }
         }
+        if offered {
+            self.hold(row, contact);
+            self.settle(contact, out);
+            return Ok(());
+        }
         self.hold_or_offer(row, contact, out);
         Ok(())
+    }
+
+    fn probe(&mut self, row: u32, out: &mut Effects) {
+        self.conns.row_mut(row).probe_at = self.now;
+        let conn = self.conn_ref(row);
+        self.emit(out, Effect::Probe { conn });
     }
 
     /// Step 5: the lower identity holds while its own dial is pending, the higher cancels its own.
@@ -227,6 +240,8 @@ impl Core {
                     return;
                 }
                 self.close(other, Close::Dead, out);
+            } else if other != row && conn.stage == Stage::Offered && !replaces {
+                self.close(other, Close::Timeout, out);
             }
         }
         self.settle(contact, out);
@@ -440,6 +455,15 @@ impl Core {
         self.tell(contact, row, Told::Connected, out);
         if replaces {
             self.close_replaced(row, contact, outbound, out);
+        }
+        if self.cfg.rules(self.conns.row(row).stack).duplicates == Duplicates::HoldAndConfirm {
+            for other in self.conns_of(contact) {
+                if self.conns.row(other).stage == Stage::Held {
+                    // The confirm may be as old as the conn: only an answer shows that somebody is there now.
+                    self.probe(row, out);
+                    self.hold(other, contact);
+                }
+            }
         }
         self.settle(contact, out);
         self.store(contact, out);

@@ -123,6 +123,8 @@ impl State {
                 }
                 state.over(world, wire, side, Ending::Fault(Fault::new(Step::Live, kind)));
             }
+            // Questions on their way, answered by a node whose clock runs away, would never end.
+            Act::Wake(_) if world.setup.probes && !self.is_quiet(world) => return None,
             Act::Wake(node) => {
                 state.wake(world, node);
                 // A deadline that passes while something is still on its way is a fault out of the budget.

@@ -252,9 +252,11 @@ impl State {
                 if msg == Msg::Ping {
                     self.send(at, conn, Msg::Pong);
                 }
-                // No answer comes in the very microsecond of its question.
                 let node = Arc::make_mut(&mut self.nodes[usize::from(at)]);
-                node.now = node.now + super::setups::TICK;
+                if bare {
+                    // No answer comes in the very microsecond of its question, and the rule without numbers asks.
+                    node.now = node.now + super::setups::TICK;
+                }
                 let report = Report { received_at: node.now, ..Report::default() };
                 Fact::Reported { conn, report }
             }
