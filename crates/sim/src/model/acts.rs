@@ -129,7 +129,7 @@ impl State {
                 state.wake(world, node);
                 // A deadline that passes while something is still on its way is a fault out of the budget.
                 if state.closed > 0 && !self.is_quiet(world) {
-                    state.left.cancels = state.left.cancels.checked_sub(1)?;
+                    state.left.early = state.left.early.checked_sub(1)?;
                     world.note(Seen::EarlyDeadline);
                 }
             }

@@ -14,8 +14,10 @@ pub struct Budget {
     pub crashes: u8,
     /// The same at an epoch that went back.
     pub back: u8,
-    /// An operator abandons a dial, or a deadline passes although something is still on its way.
+    /// An operator abandons a dial, which is also what its own deadline does.
     pub cancels: u8,
+    /// A deadline or a hold passes although something is still on its way.
+    pub early: u8,
     /// A degraded connection is to be replaced.
     pub replaces: u8,
 }
@@ -23,7 +25,11 @@ pub struct Budget {
 impl Budget {
     /// All faults together; a replacement is none.
     pub fn faults(&self) -> u32 {
-        u32::from(self.breaks) + u32::from(self.crashes) + u32::from(self.back) + u32::from(self.cancels)
+        u32::from(self.breaks)
+            + u32::from(self.crashes)
+            + u32::from(self.back)
+            + u32::from(self.cancels)
+            + u32::from(self.early)
     }
 }
 

@@ -132,6 +132,11 @@ pub fn full() -> Vec<Setup> {
     let mut all = vec![
         Setup::new("2 breaks, 1 crash", budget(2, 1, 0)).must(&numbers).must(&[HalfOpen, Stale]),
         Setup::new("1 break, 1 crash, 2 cancels", budget(1, 1, 2)).must(&numbers).must(&[HalfOpen, Stale]),
+        Setup::new("1 break, 1 crash, 1 early deadline", Budget { early: 1, ..budget(1, 1, 0) })
+            .must(&numbers)
+            .must(&[EarlyDeadline]),
+        Setup::new("1 break, 1 cancel, 1 early deadline", Budget { early: 1, ..budget(1, 0, 1) })
+            .must(&[EarlyDeadline]),
         Setup::new("both at once, 1 break, 1 crash, 1 cancel", budget(1, 1, 1))
             .but(|setup| setup.at_once = true)
             .must(&numbers),
@@ -150,6 +155,7 @@ pub fn full() -> Vec<Setup> {
         ("replacement, 1 break", budget(1, 0, 0)),
         ("replacement, 1 crash", budget(0, 1, 0)),
         ("replacement, 1 break, 1 cancel", budget(1, 0, 1)),
+        ("replacement, 1 break, 1 early deadline", Budget { early: 1, ..budget(1, 0, 0) }),
     ] {
         let budget = Budget { replaces: 2, ..faults };
         all.push(Setup::new(name, budget).must(&[Replaced, Overlap]));
@@ -198,6 +204,7 @@ pub fn quick() -> Vec<Setup> {
         Setup::new("1 break", budget(1, 0, 0)).must(&[Seen::HalfOpen]),
         Setup::new("both at once, 1 crash", budget(0, 1, 0)).but(both).must(&[Seen::Crossed, Seen::Held]),
         Setup::new("both at once, 1 cancel", budget(0, 0, 1)).but(both),
+        Setup::new("1 early deadline", Budget { early: 1, ..Budget::default() }).must(&[Seen::EarlyDeadline]),
         Setup::new("replacement", Budget { replaces: 2, ..Budget::default() })
             .must(&[Seen::Replaced, Seen::Overlap]),
         Setup::new("epoch back", Budget { back: 1, ..Budget::default() }).must(&[Seen::Passed]),
