@@ -1,10 +1,10 @@
 //! Every invariant, recounted from scratch. O(n): tests, the simulator, and whatever comes from outside.
 
+use crate::Counts;
 use crate::conn::Conn;
 use crate::contact::Contact;
 use crate::list::{Line, Queue};
 use crate::slab::NONE;
-use crate::state::Counts;
 use crate::wheel::Owner;
 use crate::{Core, Direction, Stage, Standing, Subnet};
 use alloc::vec::Vec;

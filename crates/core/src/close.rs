@@ -194,23 +194,7 @@ impl Core {
     // ---- after an attempt
 
     fn note_attempt_over(&mut self, row: u32, conn: &Conn, end: End, out: &mut Effects) {
-        let fault = match (conn.why, end) {
-            // The rule, an operator or a limit of ours ended it: nobody failed.
-            (
-                Some(
-                    Close::Duplicate | Close::Requested | Close::Resources | Close::Shutdown | Close::Banned,
-                ),
-                _,
-            ) => return,
-            (Some(Close::Timeout | Close::Cancelled), _) => {
-                conn.fault.unwrap_or(Fault::new(Step::Connect, FaultKind::Timeout))
-            }
-            (_, End::Fault(fault)) => match conn.fault {
-                Some(declined) if declined.kind == FaultKind::Declined => declined,
-                _ => fault,
-            },
-            _ => conn.fault.unwrap_or(Fault::new(Step::Hello, FaultKind::Closed)),
-        };
+        let Some(fault) = fault_of_attempt(conn, end) else { return };
         self.stats.failures += 1;
         if conn.replaces && self.has_conn_in(row, &[Stage::Up]) {
             self.note_replacement_failed(row, conn, fault, out);
@@ -359,4 +343,18 @@ impl Core {
 fn jitter(span: Duration, random: u64) -> Duration {
     let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1);
     Duration::from_micros(random % micros)
+}
+
+/// How an attempt failed; `None` when the rule, an operator or a limit of ours ended it: nobody failed then.
+fn fault_of_attempt(conn: &Conn, end: End) -> Option<Fault> {
+    use Close::*;
+    Some(match (conn.why, end) {
+        (Some(Duplicate | Requested | Resources | Shutdown | Banned), _) => return None,
+        (Some(Timeout | Cancelled), _) => conn.fault.unwrap_or(Fault::new(Step::Connect, FaultKind::Timeout)),
+        (_, End::Fault(fault)) => match conn.fault {
+            Some(declined) if declined.kind == FaultKind::Declined => declined,
+            _ => fault,
+        },
+        _ => conn.fault.unwrap_or(Fault::new(Step::Hello, FaultKind::Closed)),
+    })
 }

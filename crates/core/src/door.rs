@@ -7,12 +7,13 @@ use crate::keep::ALL;
 use crate::list::{Line, Queue};
 use crate::shed::Shed;
 use crate::slab::Slab;
-use crate::state::{Core, Counts, Stats, Sweep, Weather};
+use crate::state::{Core, Sweep, Weather};
 use crate::wheel::{Owner, Wheel};
 use crate::{
     Action, Answer, Change, Command, CommandId, Config, ConfigError, Effect, Effects, Fact, Fault, FaultKind,
     Refusal, Stage, Step, Time,
 };
+use crate::{Counts, Stats};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -59,10 +59,8 @@ const TELL_CLOCK: Duration = Duration::from_secs(60);
 
 /// A wall clock that moved this much against the monotonic one has jumped, or the machine has slept.
 const JUMP_MS: u64 = 5_000;
-
 /// Orders are handed out after this many steps, even if more facts wait.
 const DISPATCH_EVERY: u32 = 256;
-
 /// Timer steps in one turn; then facts come first again (fault T-4).
 const WAKES_PER_TURN: u32 = 16;
 
