@@ -31,6 +31,7 @@ mod regressions_sim;
 mod replace;
 mod restarts;
 mod rig;
+mod rivals;
 mod settings;
 mod shed;
 mod turns;
