@@ -23,8 +23,7 @@ use ring::rand::SecureRandom;
 use std::future::{Future, poll_fn};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use std::task::{Context, Poll};
 
 /// An agreed link, ready to run.

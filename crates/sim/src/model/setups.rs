@@ -151,22 +151,7 @@ pub fn full() -> Vec<Setup> {
     ] {
         all.push(Setup::new(name, budget).but(|setup| setup.nodes = 3));
     }
-    for (name, faults) in [
-        ("replacement, 1 break", budget(1, 0, 0)),
-        ("replacement, 1 crash", budget(0, 1, 0)),
-        ("replacement, 1 break, 1 cancel", budget(1, 0, 1)),
-        ("replacement, 1 break, 1 early deadline", Budget { early: 1, ..budget(1, 0, 0) }),
-    ] {
-        let budget = Budget { replaces: 2, ..faults };
-        all.push(Setup::new(name, budget).must(&[Replaced, Overlap]));
-    }
-    for (name, can_dial) in [
-        ("replacement, higher cannot dial", [true, false, true]),
-        ("replacement, lower cannot dial", [false, true, true]),
-    ] {
-        let budget = Budget { replaces: 1, ..budget(1, 0, 1) };
-        all.push(Setup::new(name, budget).but(|setup| setup.can_dial = can_dial).must(&[Replaced]));
-    }
+    all.extend(replacements());
     for (name, can_dial) in [
         ("epoch back", [true; 3]),
         ("epoch back, higher cannot dial", [true, false, true]),
@@ -193,6 +178,29 @@ pub fn full() -> Vec<Setup> {
             setup.duplicates = Duplicates::HoldAndConfirm;
             setup.can_dial = can_dial;
         }));
+    }
+    all
+}
+
+/// A degraded connection and its successor.
+fn replacements() -> Vec<Setup> {
+    use Seen::*;
+    let mut all = Vec::new();
+    for (name, faults) in [
+        ("replacement, 1 break", budget(1, 0, 0)),
+        ("replacement, 1 crash", budget(0, 1, 0)),
+        ("replacement, 1 break, 1 cancel", budget(1, 0, 1)),
+        ("replacement, 1 break, 1 early deadline", Budget { early: 1, ..budget(1, 0, 0) }),
+    ] {
+        let budget = Budget { replaces: 2, ..faults };
+        all.push(Setup::new(name, budget).must(&[Replaced, Overlap]));
+    }
+    for (name, can_dial) in [
+        ("replacement, higher cannot dial", [true, false, true]),
+        ("replacement, lower cannot dial", [false, true, true]),
+    ] {
+        let budget = Budget { replaces: 1, ..budget(1, 0, 1) };
+        all.push(Setup::new(name, budget).but(|setup| setup.can_dial = can_dial).must(&[Replaced]));
     }
     all
 }
