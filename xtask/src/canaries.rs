@@ -17,6 +17,8 @@ const RIGHT_SECONDS: u64 = 5;
 /// Who must find it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Suite {
+    /// The model checker, its small setups.
+    Model,
     /// Simulated worlds of real cores.
     Worlds,
     /// The mesh's own tests.
@@ -25,9 +27,9 @@ enum Suite {
 
 /// Every canary there is; the names are those of the crates that carry them.
 const CANARIES: &[(&str, Suite)] = &[
-    ("keep-first", Suite::Worlds),
-    ("no-boot-epoch", Suite::Worlds),
-    ("no-confirm", Suite::Worlds),
+    ("keep-first", Suite::Model),
+    ("no-boot-epoch", Suite::Model),
+    ("no-confirm", Suite::Model),
     ("slot-leak", Suite::Worlds),
     ("ban-not-rechecked", Suite::Worlds),
     ("unchecked-length", Suite::Mesh),
@@ -37,6 +39,7 @@ const CANARIES: &[(&str, Suite)] = &[
 impl Suite {
     fn word(self) -> &'static str {
         match self {
+            Suite::Model => "the model checker",
             Suite::Worlds => "simulated worlds",
             Suite::Mesh => "the mesh's tests",
         }
@@ -46,6 +49,7 @@ impl Suite {
     fn build(self) -> Command {
         let mut command = run::cargo();
         match self {
+            Suite::Model => command.args(["build", "--release"]).args(MODEL),
             Suite::Worlds => command.args(["build", "--profile", "sim"]).args(WORLDS),
             Suite::Mesh => command.args(["test", "--no-run"]).args(MESH),
         };
@@ -56,6 +60,10 @@ impl Suite {
     fn run(self, canary: Option<&str>) -> Command {
         let mut command = run::cargo();
         match self {
+            Suite::Model => {
+                command.args(["run", "--quiet", "--release"]).args(MODEL).args(["--", "--quick"]);
+                command.args(canary.iter().flat_map(|name| ["--canary", *name]));
+            }
             Suite::Worlds => {
                 let seconds = if canary.is_some() { LIMIT_SECONDS } else { RIGHT_SECONDS };
                 command.args(["run", "--quiet", "--profile", "sim"]).args(WORLDS);
@@ -70,12 +78,14 @@ impl Suite {
     }
 }
 
+const MODEL: &[&str] =
+    &["--package", "peerkeep-sim", "--features", "model,canaries", "--bin", "peerkeep-model"];
 const WORLDS: &[&str] = &["--package", "peerkeep-sim", "--features", "canaries", "--bin", "peerkeep-seeds"];
 const MESH: &[&str] = &["--package", "peerkeep-mesh", "--features", "canaries", "--lib", "--test", "confirm"];
 
 /// Looks for every canary.
 pub fn run() -> Result<Outcome> {
-    for suite in [Suite::Worlds, Suite::Mesh] {
+    for suite in [Suite::Model, Suite::Worlds, Suite::Mesh] {
         run::status(&mut suite.build())?;
         if !run::succeeds(&mut suite.run(None)) {
             bail!("{} fail without any canary: mend that first", suite.word());
