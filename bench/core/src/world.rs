@@ -238,7 +238,8 @@ impl World {
 
     fn report(&mut self, conn: ConnRef) -> Action {
         let rtt_us = 20_000 + self.dice.below(5_000) as u32;
-        let report = Report { received_at: self.now, used_at: self.now, channels: 1, rtt_us, ..Report::default() };
+        let report =
+            Report { received_at: self.now, used_at: self.now, channels: 1, rtt_us, ..Report::default() };
         saw(Fact::Reported { conn, report })
     }
 
