@@ -122,7 +122,7 @@ pub fn load(data: &[u8]) {
     assert!(spent.bytes_max <= LOAD_BUDGET, "{spent:?} for {} bytes", bytes.len());
     let Some(mut core) = loaded else { return };
     // Loading is most of the work, so it is done again for some only.
-    if data.len() % 4 == 0 {
+    if data.len().is_multiple_of(4) {
         let mut saved = Vec::new();
         core.save(&mut saved);
         let again = Core::load(&saved).expect("what was loaded can be saved and loaded");
