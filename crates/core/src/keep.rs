@@ -85,7 +85,7 @@ impl Core {
     }
 
     /// Whoever let us go on purpose is left in peace by the target, for long. A wish comes back by backoff.
-    fn end_cool_down(&mut self, row: u32) {
+    pub(crate) fn end_cool_down(&mut self, row: u32) {
         let backoff = self.backoff(row);
         let random = self.random();
         let now = self.now;

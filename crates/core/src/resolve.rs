@@ -335,12 +335,16 @@ impl Core {
         let flags = self.contacts.row(old).flags;
         let known: Addrs = self.addresses(old).iter().map(|known| known.addr).collect();
         self.add_addresses(new, &known, Source::Named);
+        let was_desired = self.contacts.row(new).is_desired();
         let heir = &mut self.contacts.row_mut(new).flags;
         heir.wanted |= flags.wanted;
         heir.asked |= flags.asked;
         heir.held |= flags.held;
         heir.named |= flags.named;
         heir.filling |= flags.filling;
+        if !was_desired && self.contacts.row(new).is_desired() {
+            self.end_cool_down(new);
+        }
         self.relist(new);
         let as_contact = self.contact_ref(new);
         self.tell(old, row, Told::Identified { as_contact }, out);

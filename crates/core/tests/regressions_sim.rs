@@ -79,3 +79,21 @@ fn fault_h15_a_dial_number_seen_before_is_refused_with_the_epoch_to_pass() {
     assert_eq!(rig.turned(healed), None);
     assert_eq!(rig.closed(), [(up, Close::Dead)]);
 }
+
+/// Found by `cargo xtask sim --seed 83831`: the wish was for an address, and its heir had a cool-down of its own.
+#[test]
+fn a_wish_for_an_address_ends_the_cool_down_of_the_peer_that_answers_there() {
+    let mut rig = Rig::new(|_| ());
+    let conn = rig.inbound(1, 1).expect("it is let in");
+    rig.seconds(10);
+    rig.gone(conn, End::Goodbye(Close::Requested));
+    rig.seconds(1);
+    let who = Who::mesh(PeerKey::from_addr(at(1)));
+    rig.ask(Command::Want { who, addrs: addrs(&[at(1)]), named: false });
+    let stranger = rig.dialled().expect("a dial by address");
+    rig.answer(stranger, 1);
+    rig.ask(Command::Disconnect(peer(1)));
+    rig.gone(stranger, End::Asked);
+    rig.seconds(5);
+    assert!(rig.dialled().is_some(), "a wanted peer comes back within the first backoff: {:?}", rig.why(1));
+}
