@@ -5,7 +5,7 @@ use crate::promises::{Violation, pair};
 use crate::scenario::{self, Scenario, node_of_addr, node_of_key};
 use crate::story::Story;
 use crate::world::{Options, World};
-use peerkeep_core::{Action, Change, Command, ContactView, Refusal, Source, Standing, Time, Who, Why};
+use peerkeep_core::{Action, Change, Command, ContactView, Refusal, Source, Stage, Standing, Time, Who, Why};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::time::Duration;
@@ -255,7 +255,10 @@ fn hold_progress(world: &mut World) {
                     !waits && node.core.next_wake().is_none()
                 }
                 Standing::GaveUp => true,
-                Standing::Waiting | Standing::Queued(_) => node.core.next_wake().is_none(),
+                // A slot that is being given back is as good as a timer.
+                Standing::Waiting | Standing::Queued(_) => {
+                    node.core.next_wake().is_none() && view.conns().all(|conn| conn.stage == Stage::Up)
+                }
                 Standing::Dialing | Standing::Connected => false,
             }
         });

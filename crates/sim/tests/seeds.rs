@@ -6,12 +6,13 @@ use peerkeep_sim::scenario::{Disk, Kind};
 use peerkeep_sim::{QUIET_THREAD, Scenario, run};
 
 /// Seeds that found a bug of the core, with what it was.
-const ONCE_FAILED: [(u64, &str); 7] = [
+const ONCE_FAILED: [(u64, &str); 8] = [
     (871, "a refused dial by address left two dials to one peer"),
     (1_414, "the same, refused for want of room"),
     (2_977, "the same, behind a dial that held a row longer"),
     (2_098, "a new wish waited for the cool-down of the target"),
     (33_946, "the same, while the target was waiting for it too"),
+    (83_831, "a wish for an address did too, when such a peer answered there"),
     (15_460, "a hello claimed what was accepted after its dial was decided"),
     (23_626, "a dial number seen before was taken for a later dial"),
 ];
