@@ -110,6 +110,17 @@ pub(crate) struct Flags {
     pub filling: bool,
 }
 
+impl Flags {
+    /// Takes over what was asked of a name that turned out to be this contact's.
+    pub fn inherit(&mut self, of: Flags) {
+        self.wanted |= of.wanted;
+        self.asked |= of.asked;
+        self.held |= of.held;
+        self.named |= of.named;
+        self.filling |= of.filling;
+    }
+}
+
 impl Contact {
     pub fn new(who: Who, row: u32, now: Time) -> Contact {
         Contact {

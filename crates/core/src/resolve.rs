@@ -336,12 +336,7 @@ impl Core {
         let known: Addrs = self.addresses(old).iter().map(|known| known.addr).collect();
         self.add_addresses(new, &known, Source::Named);
         let was_desired = self.contacts.row(new).is_desired();
-        let heir = &mut self.contacts.row_mut(new).flags;
-        heir.wanted |= flags.wanted;
-        heir.asked |= flags.asked;
-        heir.held |= flags.held;
-        heir.named |= flags.named;
-        heir.filling |= flags.filling;
+        self.contacts.row_mut(new).flags.inherit(flags);
         if !was_desired && self.contacts.row(new).is_desired() {
             self.end_cool_down(new);
         }
