@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use crate::{Outcome, no_std, requirements, run, setup, sim, tidy};
+use crate::{Outcome, canaries, no_std, requirements, run, setup, sim, tidy};
 
 /// On a build service a stage that hangs is ended after this time, so that the log says which one it was.
 /// Well above the slowest stage on two cores from an empty target folder.
@@ -91,6 +91,7 @@ fn all(stages: &mut Vec<Stage>, tests: &mut Tests) -> Result<()> {
         run::tee(limited_cargo().args(["test", "--workspace", "--doc"]), |line| tests.count(line))
     })?;
     stage(stages, "sim", || passed(sim::stage()?))?;
+    stage(stages, "canaries", || passed(canaries::run()?))?;
     stage(stages, "requirements", || passed(requirements::run()?))?;
     if run::find("cargo-deny").is_none() {
         println!("\n== deny: skipped, cargo-deny is not installed");
