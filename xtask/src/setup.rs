@@ -22,6 +22,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nft", package: "nftables", purpose: "tests that drop packets" },
     Program { name: "promtool", package: "prometheus", purpose: "the check of the metrics' format" },
     Program { name: "tcpdump", package: "tcpdump", purpose: "tests that count packets on the wire" },
+    Program { name: "strace", package: "strace", purpose: "the test of power failures" },
     Program {
         name: "python3",
         package: "python3",

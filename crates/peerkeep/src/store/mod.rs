@@ -225,4 +225,6 @@ fn report_damage(path: &Path, aside: &Path, error: &str, saved: &Loaded) {
 }
 
 #[cfg(test)]
+mod power;
+#[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ fn who(number: u32) -> Who {
     Who { stack: StackId::Mesh, key: PeerKey::ed25519(bytes) }
 }
 
-fn peer(number: u32) -> StoredPeer {
+pub(super) fn peer(number: u32) -> StoredPeer {
     let [_, b, c, d] = number.to_be_bytes();
     let addr = |port| Addr::tcp(([10, b, c, d.max(1)], port).into());
     StoredPeer {
@@ -37,12 +37,12 @@ fn peer(number: u32) -> StoredPeer {
     }
 }
 
-fn ban(number: u32, span: Option<Duration>) -> StoredBan {
+pub(super) fn ban(number: u32, span: Option<Duration>) -> StoredBan {
     let target = Target::Key(who(number).key);
     StoredBan { target, set_at: Timestamp(1_000), span, reason: BanReason::Operator }
 }
 
-fn event(number: u32, age_ms: u64) -> StoredEvent {
+pub(super) fn event(number: u32, age_ms: u64) -> StoredEvent {
     let event = EventKind::Lost {
         peer: PeerId(who(number).key),
         conn: "#1.1".to_owned(),
@@ -53,15 +53,15 @@ fn event(number: u32, age_ms: u64) -> StoredEvent {
     StoredEvent { who: who(number), at: Timestamp(age_ms), event }
 }
 
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-async fn open(folder: &Path) -> (Store, Loaded) {
+pub(super) async fn open(folder: &Path) -> (Store, Loaded) {
     Store::open(folder, StoreLimits::default()).await.expect("opens")
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(super) fn files(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).expect("lists").flatten();
     names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
