@@ -3,7 +3,7 @@
 
 use peerkeep_sim::model::{Limits, Report, Setup, full, quick, run};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -98,15 +98,17 @@ fn one(setup: Setup, limits: Limits) -> (Report, Cost) {
     reset_peak();
     let cpu = cpu_seconds();
     let (name, began) = (setup.name, Instant::now());
-    let mut last = began;
+    let (mut last, terminal) = (began, std::io::stderr().is_terminal());
     let report = run(setup, limits, |states, unique| {
-        if last.elapsed() >= Duration::from_secs(1) {
+        if terminal && last.elapsed() >= Duration::from_secs(1) {
             last = Instant::now();
             eprint!("\r{name}: {states} states, {unique} different, {} s ", began.elapsed().as_secs());
             let _ = std::io::stderr().flush();
         }
     });
-    eprint!("\r\x1b[K");
+    if terminal {
+        eprint!("\r\x1b[K");
+    }
     (report, Cost { cpu_seconds: cpu_seconds() - cpu, peak_mb: peak_mb() })
 }
 

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use peerkeep_sim::{Outcome, QUIET_THREAD, Scenario, run, shrink};
 use serde_json::json;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,6 +60,8 @@ struct Totals {
 
 /// Failures told with their stories; of the rest only the seeds.
 const STORIES: usize = 3;
+/// How often a log is told how far it is.
+const LOG_EVERY: Duration = Duration::from_secs(15);
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
@@ -136,9 +139,15 @@ fn many(args: &Args) -> Result<ExitCode> {
             workers
                 .push(worker.spawn_scoped(scope, || work(args, &next, &totals, began)).context("no thread")?);
         }
+        // A log gets a line now and then, a terminal one line that moves.
+        let terminal = std::io::stderr().is_terminal();
+        let mut shown = Instant::now();
         while !workers.iter().all(|worker| worker.is_finished()) {
             std::thread::park_timeout(Duration::from_millis(200));
-            progress(args, &totals, began);
+            if terminal || shown.elapsed() >= LOG_EVERY {
+                shown = Instant::now();
+                progress(args, &totals, began, if terminal { '\r' } else { '\n' });
+            }
         }
         Ok(())
     })?;
@@ -163,7 +172,7 @@ fn work(args: &Args, next: &AtomicU64, totals: &Totals, began: Instant) {
             if args.first {
                 totals.stop.store(true, Ordering::Relaxed);
             }
-            eprintln!("\rseed {seed} failed: {}                                        ", violation.what);
+            eprintln!("seed {seed} failed: {}                                        ", violation.what);
             let failure = Failure { seed, what: violation.what, detail: violation.detail };
             if let Ok(mut failures) = totals.failures.lock() {
                 failures.push(failure);
@@ -172,12 +181,12 @@ fn work(args: &Args, next: &AtomicU64, totals: &Totals, began: Instant) {
     }
 }
 
-fn progress(args: &Args, totals: &Totals, began: Instant) {
+fn progress(args: &Args, totals: &Totals, began: Instant, end: char) {
     let (seeds, actions) = (totals.seeds.load(Ordering::Relaxed), totals.actions.load(Ordering::Relaxed));
     let failed = totals.failures.lock().map_or(0, |failures| failures.len());
     let seconds = began.elapsed().as_secs_f64().max(0.001);
     eprint!(
-        "\rsim: {seeds} of {} seeds, {:.1} M actions, {:.2} M a second, {failed} failed   ",
+        "sim: {seeds} of {} seeds, {:.1} M actions, {:.2} M a second, {failed} failed   {end}",
         args.seeds,
         actions as f64 / 1e6,
         actions as f64 / 1e6 / seconds
