@@ -135,6 +135,13 @@ impl Conn {
         self.direction == Direction::Outbound
     }
 
+    /// When nothing will have arrived for long enough to ask. The side that was dialled asks a little later: the question
+    /// of the other one is a sign of life, so an idle link carries one in each interval, and not two.
+    pub fn silent_until(&self, silence: Duration, deadline: Duration) -> Time {
+        let courtesy = if self.is_outbound() { Duration::ZERO } else { deadline / 4 };
+        self.report.received_at + silence + courtesy
+    }
+
     /// An own dial that has no answer yet.
     pub fn is_pending_dial(&self) -> bool {
         matches!(self.stage, Stage::Resolving | Stage::Dialing)

@@ -45,7 +45,7 @@ impl Core {
         let rules = self.cfg.rules(conn.stack);
         let mut at = match rules.liveness {
             Liveness::Probe { deadline, .. } if conn.probes > 0 => conn.probe_at + deadline,
-            Liveness::Probe { silence, .. } => conn.report.received_at + silence,
+            Liveness::Probe { silence, deadline, .. } => conn.silent_until(silence, deadline),
             Liveness::Transport => Time::NEVER,
         };
         if let Some(idle) = rules.idle {
@@ -66,7 +66,7 @@ impl Core {
                 conn.health.note(true);
             }
             let due =
-                if conn.probes > 0 { conn.probe_at + deadline } else { conn.report.received_at + silence };
+                if conn.probes > 0 { conn.probe_at + deadline } else { conn.silent_until(silence, deadline) };
             if due <= now {
                 if conn.probes > 0 {
                     conn.health.note(false);

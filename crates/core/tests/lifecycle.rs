@@ -393,6 +393,21 @@ fn silence_is_probed_and_two_unanswered_probes_are_death() {
     assert_eq!(rig.told().iter().filter(|t| matches!(t, Told::Lost(_))).count(), 1, "down exactly once");
 }
 
+/// S1.32: the side that was dialled asks a little later, and the question of the other is a sign of life for it.
+#[test]
+fn s1_32_who_was_dialled_asks_later_and_only_when_nobody_else_did() {
+    let asked = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Probe { .. })).count();
+    let mut rig = Rig::new(|_| ());
+    let conn = rig.inbound(1, 1).expect("admitted");
+    assert_eq!(asked(&rig.seconds(16)), 0, "its time is a quarter of a deadline later");
+    assert_eq!(asked(&rig.seconds(1)), 1);
+    for _ in 0..10 {
+        let report = Report { received_at: rig.now, ..Report::default() };
+        rig.saw(Fact::Reported { conn, report });
+        assert_eq!(asked(&rig.seconds(15)), 0, "the dialler asks in every interval");
+    }
+}
+
 #[test]
 fn keepalive_only_sends_no_probe_ever() {
     let mut rig = Rig::new(|c| c.rules[0].liveness = Liveness::Transport);
