@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(crate) const HEADER_BYTES: usize = 12;
 const DATA: u8 = 0;
 const PING: u8 = 2;
+const GO_AWAY: u8 = 3;
 const SYN: u8 = 1;
 const ACK: u8 = 2;
 /// Pings of the multiplexer that are answered: ten at once, two a second (fault F12).
@@ -92,6 +93,11 @@ impl Inflow {
     /// Whether the header that is whole now answers a ping of our multiplexer.
     pub(crate) fn is_pong(&self) -> bool {
         self.header[1] == PING && self.header[3] & ACK != 0
+    }
+
+    /// Whether the header that is whole now says that nothing more comes.
+    pub(crate) fn is_go_away(&self) -> bool {
+        self.have == HEADER_BYTES && self.header[1] == GO_AWAY
     }
 
     /// Bytes of the body that are still to come.

@@ -7,7 +7,7 @@ use futures::task::AtomicWaker;
 use peerkeep_core::{Addr, PeerKey};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -123,7 +123,8 @@ impl Handle {
     /// See [`SendError`]; nothing was queued then.
     pub fn send(&self, topic: &str, payload: Bytes) -> Result<(), SendError> {
         let shared = &self.0;
-        let too_long = payload.len() > usize::try_from(shared.limits.message_bytes).unwrap_or(usize::MAX);
+        let limits = shared.limits();
+        let too_long = payload.len() > usize::try_from(limits.message_bytes).unwrap_or(usize::MAX);
         if topic.is_empty() || topic.len() > PREFACE_MAX_BYTES || too_long {
             return Err(SendError::TooLarge);
         }
@@ -138,7 +139,7 @@ impl Handle {
             }
             let queued = desk.queued_bytes;
             let more = queued.saturating_add(letter.cost_bytes());
-            if more > shared.limits.budget_bytes && queued > 0 {
+            if more > limits.budget_bytes && queued > 0 {
                 return Err(SendError::Full { queued });
             }
             desk.queued_bytes = more;
@@ -171,7 +172,7 @@ impl fmt::Debug for Handle {
 /// What the link's task and its handles share.
 pub(crate) struct Shared {
     pub info: Info,
-    pub limits: Limits,
+    limits: AtomicLimits,
     pub waker: AtomicWaker,
     pub mail_waker: AtomicWaker,
     pub announce: AtomicBool,
@@ -179,6 +180,8 @@ pub(crate) struct Shared {
     used: AtomicBool,
     ended: AtomicBool,
     channels: AtomicU16,
+    /// A rate that somebody asked to be measured, until it is reported; 0 when none was.
+    measured_kbps: AtomicU32,
     desk: Mutex<Desk>,
 }
 
@@ -188,6 +191,13 @@ pub(crate) struct Limits {
     pub channels: u16,
     pub budget_bytes: u32,
     pub message_bytes: u32,
+}
+
+/// The same while it may change under a running link. Each number holds by itself.
+struct AtomicLimits {
+    channels: AtomicU16,
+    budget_bytes: AtomicU32,
+    message_bytes: AtomicU32,
 }
 
 /// What handles ask of the task. Bounded by the channel limit and the byte budget.
@@ -238,7 +248,11 @@ impl Shared {
     pub fn new(info: Info, limits: Limits) -> Shared {
         Shared {
             info,
-            limits,
+            limits: AtomicLimits {
+                channels: AtomicU16::new(limits.channels),
+                budget_bytes: AtomicU32::new(limits.budget_bytes),
+                message_bytes: AtomicU32::new(limits.message_bytes),
+            },
             waker: AtomicWaker::new(),
             mail_waker: AtomicWaker::new(),
             announce: AtomicBool::new(false),
@@ -246,6 +260,7 @@ impl Shared {
             used: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             channels: AtomicU16::new(0),
+            measured_kbps: AtomicU32::new(0),
             desk: Mutex::default(),
         }
     }
@@ -254,13 +269,29 @@ impl Shared {
         self.desk.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    pub fn limits(&self) -> Limits {
+        let AtomicLimits { channels, budget_bytes, message_bytes } = &self.limits;
+        Limits {
+            channels: channels.load(Ordering::Relaxed),
+            budget_bytes: budget_bytes.load(Ordering::Relaxed),
+            message_bytes: message_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Other limits hold from now on. What is open or queued above them stays.
+    pub fn limit(&self, limits: Limits) {
+        self.limits.channels.store(limits.channels, Ordering::Relaxed);
+        self.limits.budget_bytes.store(limits.budget_bytes, Ordering::Relaxed);
+        self.limits.message_bytes.store(limits.message_bytes, Ordering::Relaxed);
+    }
+
     pub fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
     /// A place for one more channel, if there is one.
     pub fn seat(self: &Arc<Shared>) -> Option<Seat> {
-        let most = self.limits.channels;
+        let most = self.limits().channels;
         let more = |count: u16| (count < most).then_some(count + 1);
         let taken = self.channels.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         taken.ok().map(|_| Seat(self.clone()))
@@ -282,10 +313,27 @@ impl Shared {
         self.used.swap(false, Ordering::AcqRel)
     }
 
+    /// A rate was measured because somebody asked; the task reports it.
+    pub fn note_rate(&self, kbps: u32) {
+        self.measured_kbps.store(kbps, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// A rate that was measured since this was last asked.
+    pub fn take_rate(&self) -> Option<u32> {
+        let kbps = self.measured_kbps.swap(0, Ordering::Relaxed);
+        (kbps > 0).then_some(kbps)
+    }
+
     /// Whether nothing is open or on its way.
     pub fn is_idle(&self) -> bool {
         let desk = self.desk();
         self.channels() == 0 && desk.opens.is_empty() && desk.queued_bytes == 0
+    }
+
+    /// Whether messages wait to be written.
+    pub fn is_queued(&self) -> bool {
+        self.desk().queued_bytes > 0
     }
 
     pub fn has_letters(&self) -> bool {

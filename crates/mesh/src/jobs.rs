@@ -20,6 +20,10 @@ pub(crate) enum Done {
     Asked(bool),
     /// A stream said its name, or failed to.
     Named(Stream, Option<Box<str>>),
+    /// A stream was turned away.
+    Turned,
+    /// The other side has measured.
+    Measured,
     /// They misbehaved.
     Violation(Violation),
 }
@@ -37,7 +41,7 @@ pub(crate) async fn turn(mut stream: Stream, word: u8) -> Done {
     if stream.write_all(&[word]).await.is_ok() {
         let _ = stream.close().await;
     }
-    Done::Over
+    Done::Turned
 }
 
 /// Takes the peer's messages until its stream ends.

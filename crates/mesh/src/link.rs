@@ -7,9 +7,9 @@ use crate::handle::{Handle, Open, Shared};
 use crate::jobs::{Done, name, read_mail, turn, welcome};
 use crate::line::Line;
 use crate::mail;
+use crate::measure::{self, MEASURE};
 use crate::mux::{Mux, QuicMux};
-use crate::parting::{Parting, Stage};
-use crate::pipe::Pipe;
+use crate::parting::Parting;
 use crate::rate::Bucket;
 use crate::registry::Taken;
 use crate::stack::Node;
@@ -17,7 +17,7 @@ use crate::stream::Stream;
 use crate::tls::fault_of;
 use futures::io::{AsyncRead as _, AsyncWrite as _};
 use futures::stream::{FuturesUnordered, Stream as _};
-use peerkeep_core::{Close, Fault, FaultKind, Step, Violation, Who};
+use peerkeep_core::{Fault, FaultKind, Step, Violation, Who};
 use peerkeep_net::{Ended, Link, Mail, Meter, Note};
 use ring::rand::SecureRandom;
 use std::future::{Future, poll_fn};
@@ -25,6 +25,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, atomic::Ordering};
 use std::task::{Context, Poll};
+
+mod closing;
 
 /// An agreed link, ready to run.
 pub struct MeshLink {
@@ -69,6 +71,10 @@ struct Task {
     dropped: u32,
     writes_mail: bool,
     reads_mail: bool,
+    /// Changes when an application uses the link.
+    uses: u32,
+    /// The other side measures.
+    measured: bool,
     learn: Bucket,
     told: u64,
     /// What the link had carried when it last pinged.
@@ -87,24 +93,17 @@ enum Port {
 impl Task {
     fn new(link: MeshLink, mail: Mail, meter: Meter) -> Task {
         let MeshLink { node, line, shared, dialled } = link;
-        let (mux, port) = match line {
-            Line::Tls(tls) => {
-                let mut config = yamux::Config::default();
-                let streams = usize::from(shared.limits.channels) + SPARE_STREAMS;
-                config.set_max_num_streams(streams);
-                config
-                    .set_max_connection_receive_window(Some((streams + 4) * yamux::DEFAULT_CREDIT as usize));
-                let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
-                let pipe = Pipe::new(tls, meter.clone());
-                let conn = Box::new(yamux::Connection::new(pipe.clone(), config, mode));
-                (Mux::Yamux { pipe, conn }, Port::Missing { ours: dialled })
-            }
+        let (mut mux, port) = match line {
+            Line::Tls(tls) => (Mux::yamux(tls, meter.clone(), dialled), Port::Missing { ours: dialled }),
             Line::Quic(line) => {
                 let (mux, stream) =
                     QuicMux::begin(*line, meter.clone(), shared.info.peer, shared.info.remote);
                 (mux, Port::Open { stream, quiet: false })
             }
         };
+        // Settings may have changed during the greeting.
+        shared.limit(node.current().1);
+        mux.limit(usize::from(shared.limits().channels) + SPARE_STREAMS);
         let now = meter.clock().now();
         let mut control = Control::new(now);
         if shared.info.exchange {
@@ -124,6 +123,8 @@ impl Task {
             dropped: 0,
             writes_mail: false,
             reads_mail: false,
+            uses: 0,
+            measured: false,
             told: 0,
             pinged: 0,
             parting: None,
@@ -162,11 +163,20 @@ impl Task {
             moved |= self.poll_wishes(cx)?;
             moved |= self.poll_jobs(cx);
             moved |= self.poll_control(cx)?;
-            if !moved {
-                return Ok(false);
+            if moved {
+                continue;
             }
+            if self.mux.is_held() && !self.is_hearing_out() {
+                self.mux.release();
+                continue;
+            }
+            return Ok(false);
         }
         Ok(true)
+    }
+
+    fn is_hearing_out(&self) -> bool {
+        self.parting.as_ref().is_some_and(|parting| parting.is_hearing_out())
     }
 
     fn is_shut(&self) -> bool {
@@ -182,6 +192,11 @@ impl Task {
                     if self.node.random.fill(&mut nonce).is_ok() {
                         self.control.probe(self.meter.clock().now(), u64::from_be_bytes(nonce));
                     }
+                }
+                Note::Retune(options) => {
+                    self.shared.limit(self.node.current().1);
+                    self.mux.limit(usize::from(self.shared.limits().channels) + SPARE_STREAMS);
+                    self.mux.retune(&options);
                 }
                 Note::Close { why, deadline } => {
                     if let Port::Open { stream, .. } = &self.port {
@@ -201,7 +216,11 @@ impl Task {
     fn report(&mut self) {
         self.meter.channels(self.shared.channels());
         if self.shared.take_used() {
+            self.uses = self.uses.wrapping_add(1);
             self.meter.used();
+        }
+        if let Some(kbps) = self.shared.take_rate() {
+            self.meter.rate(kbps);
         }
     }
 
@@ -275,6 +294,8 @@ impl Task {
             match done {
                 Done::Over => {}
                 Done::Asked(answered) => self.meter.asked(answered),
+                Done::Turned => self.nameless = self.nameless.saturating_sub(1),
+                Done::Measured => self.measured = false,
                 Done::Violation(what) => self.meter.violated(what),
                 Done::Named(stream, name) => {
                     self.nameless = self.nameless.saturating_sub(1);
@@ -297,12 +318,26 @@ impl Task {
             }
         } else if &*name == MAIL {
             if std::mem::replace(&mut self.reads_mail, true) || !self.shared.info.mail {
-                self.jobs.push(Box::pin(turn(stream, UNKNOWN)));
+                self.turn(stream, UNKNOWN);
             } else {
                 self.jobs.push(Box::pin(read_mail(stream, self.node.clone(), self.shared.clone())));
             }
+        } else if &*name == MEASURE {
+            if std::mem::replace(&mut self.measured, true) {
+                self.turn(stream, BUSY);
+            } else {
+                self.jobs.push(Box::pin(measure::answer(stream)));
+            }
         } else {
             self.on_channel(stream, name);
+        }
+    }
+
+    /// A stream that is turned away takes the place it had without a name until it is gone.
+    fn turn(&mut self, stream: Stream, word: u8) {
+        if self.nameless < MAX_NAMELESS {
+            self.nameless += 1;
+            self.jobs.push(Box::pin(turn(stream, word)));
         }
     }
 
@@ -318,7 +353,7 @@ impl Task {
                 None => BUSY,
             },
         };
-        self.jobs.push(Box::pin(turn(stream, refuse)));
+        self.turn(stream, refuse);
     }
 
     /// Moves the control channel's bytes both ways.
@@ -339,6 +374,10 @@ impl Task {
     }
 
     fn read_control(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if self.is_hearing_out() {
+            // They have said all that is said here.
+            return Ok(false);
+        }
         let Port::Open { stream, quiet } = &mut self.port else { return Ok(false) };
         let mut buf = [0; 512];
         let count = match Pin::new(stream).poll_read(cx, &mut buf) {
@@ -399,99 +438,14 @@ impl Task {
             self.meter.gossip(Who::mesh(key), addrs);
         }
     }
-
-    /// The last bytes of the control channel may hold the reason for an end.
-    fn end_of(&mut self, end: Ended) -> Ended {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        loop {
-            match self.read_control(&mut cx) {
-                Err(Ended::Goodbye(why)) => return Ended::Goodbye(why),
-                Ok(true) => {}
-                Ok(false) | Err(_) => {
-                    let said = self.parting.as_ref().filter(|parting| parting.is_said() || parting.heard);
-                    return said.map_or(end, |parting| parting.end());
-                }
-            }
-        }
-    }
-
-    /// A link that another one replaces ends when nothing is open on it any more, here as there.
-    fn on_goodbye(&mut self, why: Close) -> Result<(), Ended> {
-        let waits = self.parting.as_ref().is_some_and(|parting| parting.is_finishing());
-        if why != Close::Replaced || (!waits && self.shared.is_idle()) {
-            return Err(Ended::Goodbye(why));
-        }
-        let deadline = tokio::time::Instant::now() + Parting::LONGEST;
-        self.parting.get_or_insert_with(|| Parting::new(why, deadline, false)).heard = true;
-        Ok(())
-    }
-
-    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let Some(parting) = &mut self.parting else { return Poll::Pending };
-        let end = parting.end();
-        if parting.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(end);
-        }
-        loop {
-            match parting.stage {
-                Stage::Finishing => {
-                    if !self.shared.is_idle() {
-                        return Poll::Pending;
-                    }
-                    parting.stage = Stage::Greeting;
-                }
-                Stage::Greeting => {
-                    parting.stage = Stage::Saying;
-                    self.control.goodbye(parting.why);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Stage::Saying => {
-                    if !self.control.outbox().is_empty() {
-                        return Poll::Pending;
-                    }
-                    parting.stage = Stage::Hearing;
-                }
-                Stage::Hearing => {
-                    if parting.why == Close::Replaced && !parting.heard {
-                        return Poll::Pending;
-                    }
-                    parting.stage = Stage::Shutting;
-                }
-                Stage::Shutting => {
-                    // Over QUIC the end of the control stream is what says that no more comes.
-                    if let (true, Port::Open { stream, .. }) = (self.mux.is_quic(), &mut self.port) {
-                        let _ = Pin::new(stream).poll_close(cx);
-                    }
-                    match self.mux.poll_close(cx) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Ok(())) => parting.stage = Stage::Draining,
-                        Poll::Ready(Err(())) => return Poll::Ready(end),
-                    }
-                }
-                Stage::Draining => return self.poll_drain(cx).map(|_| end),
-            }
-        }
-    }
-
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let (true, Port::Open { stream, .. }) = (self.mux.is_quic(), &mut self.port) {
-            let mut waste = [0; 512];
-            // Their end of it, or of everything: both have said what they had to say.
-            while let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, &mut waste) {
-                if !matches!(read, Ok(count) if count > 0) {
-                    self.mux.close(cx);
-                    return Poll::Ready(Ended::Asked);
-                }
-            }
-        }
-        self.mux.poll_drain(cx).map(|()| Ended::Asked)
-    }
 }
 
 impl Drop for Task {
     /// Also when the future is dropped or panics: whoever waits for the link is told, and the bucket stays spent.
     fn drop(&mut self) {
+        if let Some(parting) = &self.parting {
+            parting.log(self.meter.conn());
+        }
         self.shared.end();
         self.node.learn.keep(self.shared.info.peer, self.learn, self.meter.clock().now());
     }

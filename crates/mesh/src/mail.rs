@@ -49,7 +49,7 @@ pub(crate) async fn read(mut stream: Stream, shared: &Shared, registry: &Registr
             Ok(None) => return Err(Violation::Malformed),
             Err(_) => return Ok(()),
         };
-        if length > shared.limits.message_bytes {
+        if length > shared.limits().message_bytes {
             return Err(Violation::TooLarge);
         }
         let Ok(payload) = read_payload(&mut stream, length).await else { return Ok(()) };

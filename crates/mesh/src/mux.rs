@@ -3,16 +3,19 @@
 
 use crate::jobs::{end_of, quic_end_of};
 use crate::line::QuicLine;
+use crate::link::SPARE_STREAMS;
 use crate::pipe::Pipe;
 use crate::stream::{NO_CODE, QuicStream, Stream};
 use peerkeep_core::{Addr, AddrKind, Fault, FaultKind, PeerKey, Step};
-use peerkeep_net::{Ended, Meter};
+use peerkeep_net::{Ended, Meter, TcpOptions};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 /// The multiplexer of one link.
 pub(crate) enum Mux {
@@ -38,7 +41,38 @@ pub(crate) struct QuicMux {
     sent: u64,
 }
 
+/// Most streams of one connection, whatever the settings say now or later; how many of them get past their name is the
+/// link's business, and it drops those that do not.
+const MOST_STREAMS: usize = 1_024 + SPARE_STREAMS;
+
 impl Mux {
+    /// Yamux, as the side that dialled or the other one.
+    pub fn yamux(tls: Box<TlsStream<TcpStream>>, meter: Meter, dialled: bool) -> Mux {
+        let mut config = yamux::Config::default();
+        config.set_max_num_streams(MOST_STREAMS);
+        // Beside the least that each stream has, a megabyte for all that are busy.
+        config.set_max_connection_receive_window(Some((MOST_STREAMS + 4) * yamux::DEFAULT_CREDIT as usize));
+        let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
+        let pipe = Pipe::new(tls, meter);
+        let conn = Box::new(yamux::Connection::new(pipe.clone(), config, mode));
+        Mux::Yamux { pipe, conn }
+    }
+
+    /// How many streams the other side may have open from now on. With Yamux the link sees to that itself.
+    pub fn limit(&mut self, streams: usize) {
+        if let Mux::Quic(quic) = self {
+            let streams = u32::try_from(streams).unwrap_or(u32::MAX);
+            quic.connection.set_max_concurrent_bi_streams(streams.into());
+        }
+    }
+
+    /// Other options for its socket. QUIC has one for all connections, and keeps them alive itself.
+    pub fn retune(&mut self, options: &TcpOptions) {
+        if let Mux::Yamux { pipe, .. } = self {
+            pipe.retune(options);
+        }
+    }
+
     /// The next stream that the other side opened. An error is how the link ended.
     pub fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Ended>> {
         match self {
@@ -108,6 +142,34 @@ impl Mux {
                 let _ = conn.poll_close(cx);
             }
             Mux::Quic(quic) => quic.connection.close(NO_CODE, b""),
+        }
+    }
+
+    /// Whether everything has arrived that the other side sent, while our streams live on. Over QUIC that is not known.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Mux::Yamux { pipe, .. } if pipe.is_held())
+    }
+
+    /// The streams may end, now that everything has arrived.
+    pub fn release(&mut self) {
+        if let Mux::Yamux { pipe, .. } = self {
+            pipe.release();
+        }
+    }
+
+    /// A number that grows with what arrives.
+    pub fn heard(&self) -> u64 {
+        match self {
+            Mux::Yamux { pipe, .. } => pipe.heard(),
+            Mux::Quic(quic) => quic.frames,
+        }
+    }
+
+    /// Three round trips: whoever has more to say is heard by then. Zero where the end of all is heard anyway.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Mux::Yamux { .. } => Duration::ZERO,
+            Mux::Quic(quic) => quic.connection.rtt() * 3,
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::frames::{Header, Inflow, Outflow};
 use crate::gauge::Gauge;
 use futures::io::{AsyncRead, AsyncWrite};
-use peerkeep_net::Meter;
+use peerkeep_net::{Meter, TcpOptions};
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -33,6 +33,19 @@ struct Inner {
     uncounted: usize,
     meter: Meter,
     gauge: Gauge,
+    ending: Ending,
+}
+
+/// How far the end of what the other side sends has come. The multiplexer cuts its streams when it hears of that, also
+/// those whose bytes wait to be read, so the link says when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// More may come.
+    Open,
+    /// Nothing more comes, and the multiplexer does not know.
+    Held,
+    /// It may know.
+    Released,
 }
 
 impl Pipe {
@@ -48,12 +61,36 @@ impl Pipe {
             uncounted: 0,
             meter,
             gauge: Gauge::default(),
+            ending: Ending::Open,
         })))
     }
 
     /// Hands what was gathered to the socket.
     pub fn poll_push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_push(cx)
+    }
+
+    /// Takes other options for the socket.
+    pub fn retune(&self, options: &TcpOptions) {
+        let inner = self.0.borrow();
+        if let Err(error) = options.retune(inner.tls.get_ref().0) {
+            tracing::debug!(conn = %inner.meter.conn(), %error, "a socket does not take its new options");
+        }
+    }
+
+    /// Whether all has arrived that the other side sent, and the multiplexer is kept from knowing.
+    pub fn is_held(&self) -> bool {
+        self.0.borrow().ending == Ending::Held
+    }
+
+    /// The multiplexer may hear of the end.
+    pub fn release(&self) {
+        self.0.borrow_mut().ending = Ending::Released;
+    }
+
+    /// Bytes received so far.
+    pub fn heard(&self) -> u64 {
+        self.0.borrow().meter.bytes().received()
     }
 
     /// Bytes carried so far, both ways.
@@ -119,8 +156,20 @@ impl Inner {
         self.meter.bytes().received() + self.meter.bytes().sent()
     }
 
+    /// Nothing more comes: true when the multiplexer has to wait for that news.
+    fn hold(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ending == Ending::Open {
+            self.ending = Ending::Held;
+            cx.waker().wake_by_ref();
+        }
+        self.ending == Ending::Held
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
+            if self.ending == Ending::Held || (self.inflow.is_go_away() && self.hold(cx)) {
+                return Poll::Pending;
+            }
             if self.inflow.body_left() > 0 {
                 let most = bytes.len().min(self.inflow.body_left());
                 let count = ready!(read(&mut self.tls, cx, &mut bytes[..most]))?;
@@ -135,6 +184,9 @@ impl Inner {
             let count = ready!(read(&mut self.tls, cx, room))?;
             if count == 0 {
                 let cut = self.inflow.is_cut();
+                if !cut && self.hold(cx) {
+                    return Poll::Pending;
+                }
                 return Poll::Ready(if cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(0) });
             }
             self.uncounted += count;

@@ -87,7 +87,8 @@ impl MeshStack {
         self.0.quic.server()
     }
 
-    /// Takes new settings, whole or not at all, for every handshake from now on; running links keep theirs.
+    /// Takes new settings, whole or not at all, for every handshake from now on. Running links take the limits when they
+    /// are told that there are new ones: [`peerkeep_net::Note::Retune`].
     ///
     /// # Errors
     /// A setting that does not hold.

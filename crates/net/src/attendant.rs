@@ -60,15 +60,26 @@ impl<S: Stack> Attendant<S> {
     pub(crate) fn run(self: Rc<Self>, mailbox: Arc<Mailbox>) -> impl Future<Output = ()> {
         let desk = self.desk.clone();
         spawn_local(async move { desk.run().await });
+        let mut tuning = self.around.tuning.follow();
         async move {
             let mut batch = Vec::new();
             loop {
-                mailbox.take(&mut batch).await;
+                tokio::select! {
+                    () = mailbox.take(&mut batch) => {}
+                    // Its sender is among what surrounds us, so this does not fail.
+                    Ok(()) = tuning.changed() => self.retune(),
+                }
                 for task in batch.drain(..) {
                     self.handle(task);
                 }
             }
         }
+    }
+
+    /// Settings changed: links that are up take them, too.
+    fn retune(&self) {
+        let Some(options) = self.around.tuning.now() else { return };
+        self.conns.borrow().values().filter(|entry| entry.is_up).for_each(|entry| entry.post.retune(options));
     }
 
     fn handle(self: &Rc<Self>, task: Task) {
@@ -272,6 +283,10 @@ impl<S: Stack> Attendant<S> {
                 return;
             }
             entry.is_up = true;
+        }
+        if let Some(options) = self.around.tuning.now() {
+            // They may have changed since its socket was made.
+            guard.post.retune(options);
         }
         let (post, mail, meter) = guard.post.clone().open();
         // Listed before it is told, so that who hears of it can use it.

@@ -1,7 +1,7 @@
 //! What a running link and its driver share on one shard: the mailbox (orders down) and the meter (reports up). Both
 //! are plain cells in one allocation: no channel, no timer and no lock per connection. It decides nothing.
 
-use crate::{Clock, Facts, Note, Verdict};
+use crate::{Clock, Facts, Note, TcpOptions, Verdict};
 use peerkeep_core::{Addr, Addrs, Close, ConnRef, Fact, PeerKey, Report, Source, Time, Violation, Who};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -32,12 +32,12 @@ impl Bytes {
     }
 }
 
-/// A running link's mailbox. One reader; holds at most one probe and one close, so it cannot overflow.
+/// A running link's mailbox. One reader; holds at most one note of a kind, so it cannot overflow.
 #[derive(Debug)]
 pub struct Mail(Rc<Slot>);
 
 impl Mail {
-    /// The next note. Cancel-safe: a note is taken only when it is returned. Close comes before probe.
+    /// The next note. Cancel-safe: a note is taken only when it is returned. Close comes first, then new settings.
     pub async fn next(&mut self) -> Note {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -46,6 +46,9 @@ impl Mail {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Note> {
         if let Some((why, deadline)) = self.0.close.take() {
             return Poll::Ready(Note::Close { why, deadline });
+        }
+        if let Some(options) = self.0.retune.take() {
+            return Poll::Ready(Note::Retune(*options));
         }
         if self.0.probe.take() {
             return Poll::Ready(Note::Probe);
@@ -164,6 +167,7 @@ impl Post {
             desk,
             verdict: RefCell::new(None),
             probe: Cell::new(false),
+            retune: Cell::new(None),
             close: Cell::new(None),
             doom: Cell::new(None),
             waker: Cell::new(None),
@@ -191,6 +195,12 @@ impl Post {
     /// Delivers a probe; one that still waits is the same one.
     pub fn probe(&self) {
         self.0.probe.set(true);
+        wake(&self.0.waker);
+    }
+
+    /// Delivers new settings; later ones replace those that still wait.
+    pub fn retune(&self, options: TcpOptions) {
+        self.0.retune.set(Some(Box::new(options)));
         wake(&self.0.waker);
     }
 
@@ -310,6 +320,7 @@ struct Slot {
     desk: Rc<Desk>,
     verdict: RefCell<Option<Verdict>>,
     probe: Cell<bool>,
+    retune: Cell<Option<Box<TcpOptions>>>,
     close: Cell<Option<(Close, Time)>>,
     doom: Cell<Option<Time>>,
     waker: Cell<Option<Waker>>,

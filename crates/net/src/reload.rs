@@ -5,6 +5,7 @@ use crate::recorder::Recorder;
 use crate::{Serving, TcpOptions};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// The open ports of a node. Cheap to clone. Once closed for a shutdown, none is opened again.
 #[derive(Debug, Clone, Default)]
@@ -42,19 +43,29 @@ impl Listeners {
     }
 }
 
-/// The options of TCP connections made from now on, when they are others than at the start.
+/// The options of TCP connections, when they are others than at the start.
 #[derive(Debug, Clone, Default)]
-pub struct Tuning(Arc<Mutex<Option<TcpOptions>>>);
+pub struct Tuning(watch::Sender<Option<TcpOptions>>);
 
 impl Tuning {
-    /// From now on these.
+    /// From now on these, also for connections that are up. Their stacks are told in any case, so set it last.
     pub fn set(&self, options: TcpOptions) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(options);
+        self.0.send_replace(Some(options));
     }
 
     /// What holds in place of those of the start.
     pub(crate) fn over(&self, start: TcpOptions) -> TcpOptions {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(start)
+        self.now().unwrap_or(start)
+    }
+
+    /// Those of the last change.
+    pub(crate) fn now(&self) -> Option<TcpOptions> {
+        *self.0.borrow()
+    }
+
+    /// Tells of every change from now on.
+    pub(crate) fn follow(&self) -> watch::Receiver<Option<TcpOptions>> {
+        self.0.subscribe()
     }
 }
 

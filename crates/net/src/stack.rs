@@ -2,7 +2,7 @@
 //! stream has to say. Nothing here decides and nothing here opens a socket.
 
 use crate::quic::quic_fault;
-use crate::{Mail, Meter, QuicDial, QuicIo};
+use crate::{Mail, Meter, QuicDial, QuicIo, TcpOptions};
 use peerkeep_core::{
     Addr, Addrs, Close, ConnRef, Fault, Greeting, PeerKey, Refusal, StackId, Step, Ticket, Time, Violation,
 };
@@ -229,4 +229,7 @@ pub enum Note {
         /// When the driver drops the socket whatever happens.
         deadline: Time,
     },
+    /// The settings of running links changed: these options for its socket, if it is a TCP stream of its own, and
+    /// whatever the stack itself was told.
+    Retune(TcpOptions),
 }

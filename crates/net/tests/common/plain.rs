@@ -218,6 +218,7 @@ async fn talk(
         let done = tokio::select! {
             note = mail.next() => match note {
                 Note::Probe => write(writer, PING, &[]).await,
+                Note::Retune(_) => Ok(()),
                 Note::Close { .. } if ignores_close => Ok(()),
                 Note::Close { .. } if fails_close => Err(io::ErrorKind::BrokenPipe.into()),
                 Note::Close { why, .. } => {
