@@ -209,6 +209,22 @@ pub struct PeerStatus {
     pub states: States,
 }
 
+/// What a measurement found that somebody asked for.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Measurement {
+    /// With whom.
+    pub peer: PeerId,
+    /// The quickest of three round trips through both programs.
+    pub rtt_ms: f64,
+    /// The rate at which bytes arrived there, in kbit/s.
+    pub bandwidth_kbps: u32,
+    /// Filling that was sent for it.
+    pub sent_bytes: u64,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
 /// A peer's state in the words of documents 000, 001, 002 and 004.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -243,6 +243,32 @@ async fn fault_k9_a_restart_remembers_who_failed_and_still_obeys_people() {
     node.shutdown().await;
 }
 
+/// S1.83: whatever discovers peers feeds candidates in, the target does the rest, and framed messages run on top.
+#[tokio::test]
+async fn s1_83_discovered_candidates_are_connected_and_framed_messages_run_on_top() {
+    let (a, b, c) = (node(1, settings(1)).await, node(2, settings(2)).await, node(3, settings(3)).await);
+    // A discovery of somebody's own; it knows addresses and nothing of connections.
+    for found in [address(&b), address(&c)] {
+        a.learn(found).await.expect("is taken");
+    }
+    connected(&a, &b).await;
+    connected(&a, &c).await;
+    // And the network's own: who is told by a third peer is a candidate as well.
+    connected(&b, &c).await;
+    let mut heard = c.messages("frames").expect("a name");
+    let frames: Vec<Bytes> = [0, 1, 100, 70_000, 200_000].map(|size| Bytes::from(vec![7; size])).into();
+    for frame in &frames {
+        b.send(c.id(), "frames", frame.clone()).await.expect("is queued");
+    }
+    for frame in &frames {
+        let message = soon("a frame", heard.next()).await.expect("arrives");
+        assert_eq!((message.peer, &message.bytes), (b.id(), frame), "whole and in order");
+    }
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}
+
 #[test]
 fn s3_54_channels_and_messages_are_the_same_with_keepalive_only_and_the_short_handshake() {
     once_more_with_keepalive_only("");

@@ -9,6 +9,7 @@ use peerkeep::{Direction, EventKind, Identity, Node, Outcome, PeerAddress, Setti
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Set for the child tests of this binary: without it they do nothing.
 const CHILD: &str = "PEERKEEP_NETNS_CHILD";
@@ -146,6 +147,67 @@ async fn storm_child() {
     for node in nodes {
         node.shutdown().await;
     }
+}
+
+/// S1.56: with three packets of ten gone, echoes go on coming, and afterwards everybody is back.
+#[test]
+fn s1_56_at_thirty_per_cent_loss_service_goes_on() {
+    in_namespace("heavy_loss_child", FILTER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heavy_loss_child() {
+    if !is_child() {
+        return;
+    }
+    let nodes = [node(1, roomy(1)).await, node(2, roomy(2)).await, node(3, roomy(3)).await];
+    for a in &nodes {
+        for b in nodes.iter().filter(|b| b.id() != a.id()) {
+            a.want(address(b)).await.expect("is accepted");
+        }
+    }
+    everybody_is_back(&nodes, "the start").await;
+    let mut incoming = nodes[1].accept("echo").expect("a free name");
+    tokio::spawn(async move {
+        while let Some((_, mut channel)) = incoming.next().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = tokio::io::split(&mut channel);
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+                let _ = to.shutdown().await;
+            });
+        }
+    });
+    nft("add rule ip t i meta l4proto { tcp, udp } numgen random mod 100 < 30 counter drop");
+    let (since, mut echoes, mut tries) = (Instant::now(), 0, 0);
+    while echoes < 15 && since.elapsed() < Duration::from_secs(150) {
+        tries += 1;
+        let one = echo(&nodes[0], &nodes[1]);
+        echoes += u32::from(tokio::time::timeout(Duration::from_secs(10), one).await.is_ok_and(|came| came));
+    }
+    println!("{echoes} echoes of {tries} at 30 % loss in {:?}", since.elapsed());
+    assert!(echoes == 15, "service went on: {echoes} echoes of {tries}");
+    sound(&nodes, "30 % loss").await;
+    nft("flush chain ip t i");
+    everybody_is_back(&nodes, "30 % loss").await;
+    sound(&nodes, "afterwards").await;
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+/// A few bytes there and back on a channel of their own; false when the way did not let them.
+async fn echo(a: &Node, b: &Node) -> bool {
+    let Ok(mut channel) = a.open(b.id(), "echo").await else {
+        status(a, b.id(), "it comes back", |peer| peer.standing == Standing::Connected).await;
+        return false;
+    };
+    let mut back = Vec::new();
+    let there = async {
+        channel.write_all(&[7; 4_000]).await?;
+        channel.shutdown().await?;
+        channel.read_to_end(&mut back).await
+    };
+    there.await.is_ok() && back == [7; 4_000]
 }
 
 async fn everybody_is_back(nodes: &[Node], after: &str) {

@@ -3,8 +3,9 @@
 
 mod common;
 
+use common::way::Way;
 use common::{address, connected, node, settings, soon, stored, until};
-use peerkeep::{EventKind, Outcome};
+use peerkeep::{ChannelError, CloseReason, EventKind, LivenessMode, Node, Outcome};
 use std::path::Path;
 use std::time::Duration;
 
@@ -217,5 +218,143 @@ async fn fault_g3_listen_addresses_are_exchanged_while_connections_stay() {
     assert!(lost.await.is_err(), "nothing was lost");
     for node in [a, b, c] {
         node.shutdown().await;
+    }
+}
+
+/// Silence and deadline reach connections that are up: the same frozen way, found out within the new times.
+#[tokio::test]
+async fn liveness_reaches_connections_that_are_up() {
+    let (mut patient, mut other) = (settings(51), settings(52));
+    for settings in [&mut patient, &mut other] {
+        settings.liveness.mode = LivenessMode::Ping;
+        settings.liveness.silence = Duration::from_secs(3_600);
+        settings.liveness.deadline = Duration::from_secs(600);
+    }
+    let (a, b) = (node(23, patient).await, node(24, other).await);
+    let way = Way::to(&b).await;
+    a.connect(way.address(&b), Duration::from_secs(20)).await.expect("connects");
+    connected(&a, &b).await;
+    let mut events = a.events();
+    way.freeze(true);
+    let mut quick = a.settings();
+    quick.liveness.silence = Duration::from_millis(300);
+    quick.liveness.deadline = Duration::from_millis(300);
+    assert_eq!(a.configure(quick).await, Ok(vec![]));
+    let lost = until(&mut events, "found dead", |event| matches!(event, EventKind::Lost { .. })).await;
+    assert!(matches!(lost.what, EventKind::Lost { reason: CloseReason::Dead, .. }), "{lost:?}");
+    way.freeze(false);
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// The kernel's keepalive timers of connections to or from a port, in seconds; `None` without the tool to ask.
+fn keepalives(port: u16) -> Option<Vec<f64>> {
+    let filter = format!("( sport = :{port} or dport = :{port} )");
+    let output = std::process::Command::new("ss").args(["-Htno", "state", "established", &filter]).output();
+    let text = String::from_utf8(output.ok()?.stdout).expect("text");
+    let seconds = |line: &str| {
+        let timer = line.split_once("timer:(keepalive,")?.1.split(',').next()?.to_owned();
+        match timer.strip_suffix("sec") {
+            Some(seconds) => seconds.parse::<f64>().ok(),
+            None => timer.strip_suffix("ms").and_then(|ms| ms.parse::<f64>().ok()).map(|ms| ms / 1_000.0),
+        }
+    };
+    Some(text.lines().filter_map(seconds).collect())
+}
+
+/// TCP keepalive reaches sockets that are open, as the kernel tells.
+#[tokio::test]
+async fn keepalive_reaches_sockets_that_are_open() {
+    let (a, b) = (node(25, settings(53)).await, node(26, settings(54)).await);
+    a.connect(address(&b), Duration::from_secs(20)).await.expect("connects");
+    connected(&a, &b).await;
+    let text = address(&b).to_string();
+    let port = text.split('/').nth(4).and_then(|port| port.parse::<u16>().ok()).expect("a port");
+    if keepalives(port).is_none() {
+        eprintln!("SKIPPED: no `ss` to ask the kernel with");
+        return;
+    }
+    soon("both ends wait for nothing but keepalive", async {
+        while keepalives(port).is_none_or(|left| left.len() != 2 || left.iter().any(|left| *left > 30.0)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    for node in [&a, &b] {
+        let mut slow = node.settings();
+        slow.liveness.keepalive_idle = Duration::from_secs(3_000);
+        assert_eq!(node.configure(slow).await, Ok(vec![]));
+    }
+    soon("the kernel's new timers", async {
+        // In minutes by now.
+        while !keepalives(port).expect("as before").is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(a.is_connected(b.id()), "the same connection");
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+async fn opened(a: &Node, b: &Node) -> (Vec<peerkeep::Channel>, ChannelError) {
+    let mut channels = Vec::new();
+    loop {
+        match a.open(b.id(), "many").await {
+            Ok(channel) => channels.push(channel),
+            Err(error) => return (channels, error),
+        }
+    }
+}
+
+/// Fewer or more channels at once on connections that are up, whoever opens them, over TCP and over QUIC.
+#[tokio::test]
+async fn the_limit_of_channels_reaches_connections_that_are_up() {
+    for over_quic in [false, true] {
+        let (a, b) = (node(27, settings(55)).await, node(28, settings(56)).await);
+        let mut to = address(&b).to_string();
+        if over_quic {
+            to = to.replace("/tcp/", "/udp/").replace("/p2p/", "/quic-v1/p2p/");
+        }
+        let to: peerkeep::PeerAddress = to.parse().expect("an address");
+        a.connect(to, Duration::from_secs(20)).await.expect("connects");
+        connected(&a, &b).await;
+        let mut incoming = b.accept("many").expect("a free name");
+        let keeping = tokio::spawn(async move {
+            while let Some((_, mut channel)) = incoming.next().await {
+                tokio::spawn(async move { tokio::io::copy(&mut channel, &mut tokio::io::sink()).await });
+            }
+        });
+        let limit = async |node: &Node, channels: u16| {
+            let mut settings = node.settings();
+            settings.limits.channels = channels;
+            assert_eq!(node.configure(settings).await, Ok(vec![]));
+        };
+        // The sides are told one after the other, and links as they come to it.
+        let reaches = async |expected: usize, why: ChannelError| {
+            soon("the new limit", async {
+                loop {
+                    let (channels, error) = opened(&a, &b).await;
+                    if (channels.len(), &error) == (expected, &why) {
+                        return channels;
+                    }
+                    drop(channels);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            })
+            .await
+        };
+        limit(&a, 3).await;
+        drop(reaches(3, ChannelError::TooMany).await);
+        limit(&a, 60).await;
+        drop(reaches(32, ChannelError::Busy).await);
+        limit(&b, 50).await;
+        drop(reaches(50, ChannelError::Busy).await);
+        limit(&b, 2).await;
+        drop(reaches(2, ChannelError::Busy).await);
+        keeping.abort();
+        let _ = keeping.await;
+        a.shutdown().await;
+        b.shutdown().await;
     }
 }

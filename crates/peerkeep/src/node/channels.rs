@@ -1,13 +1,15 @@
 //! Channels and messages: what applications exchange over a connection. Bounded on both sides; a reader that is too
 //! slow slows or loses its own, never anybody else's.
 
-use crate::{ChannelError, PeerId};
+use super::Node;
+use crate::{ChannelError, Measurement, PeerId};
 use bytes::Bytes;
 use peerkeep_mesh as mesh;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -119,6 +121,37 @@ impl Messages {
     /// How many were dropped because nobody read them.
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+}
+
+impl Node {
+    /// Measures round trip and rate to a connected peer, by sending it up to 22 MiB that it throws away; less on slow
+    /// links, and never longer than 20 s. It happens only when asked for. The rate also counts for the connection's
+    /// health.
+    ///
+    /// # Errors
+    /// When it is not connected, does not measure, or another measurement is under way ([`ChannelError::Busy`]).
+    pub async fn measure(&self, peer: impl Into<PeerId>) -> Result<Measurement, ChannelError> {
+        let (peer, began) = (peer.into(), Instant::now());
+        let measured = self.link(&peer)?.measure().await.map_err(open_error)?;
+        let took = began.elapsed();
+        tracing::debug!(%peer, ?measured, ?took, "measured");
+        Ok(Measurement {
+            peer,
+            rtt_ms: measured.rtt.as_secs_f64() * 1_000.0,
+            bandwidth_kbps: measured.kbps.unwrap_or(0),
+            sent_bytes: measured.bytes,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Asks a connected peer's program for a sign of life, beside the questions that are asked after a silence: how long
+    /// its answer took.
+    ///
+    /// # Errors
+    /// As [`Node::measure`].
+    pub async fn ping(&self, peer: impl Into<PeerId>) -> Result<Duration, ChannelError> {
+        self.link(&peer.into())?.ping().await.map_err(open_error)
     }
 }
 

@@ -298,6 +298,24 @@ pub(super) fn loss(
     conn.and_then(|conn| conn.fault).or(noted)
 }
 
+/// How long nothing came over a connection that was lost for its silence. Where the transport gave it up, its row is
+/// gone by then.
+pub(super) fn silence(
+    conn: Option<&ConnView>,
+    contact: &ContactView,
+    reason: crate::CloseReason,
+    now: Time,
+) -> Option<String> {
+    if reason != crate::CloseReason::Dead {
+        return None;
+    }
+    let timeout = |fault: &Fault| fault.kind == FaultKind::Timeout;
+    match conn {
+        Some(conn) => Some(rounded(now.since(conn.report.received_at))),
+        None => loss(None, contact, reason).filter(timeout).map(|_| "as long as the transport waits".into()),
+    }
+}
+
 pub(super) fn error_text(contact: &ContactView) -> Option<String> {
     contact.last_fault.map(|fault| error(fault).text)
 }

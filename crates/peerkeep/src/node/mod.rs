@@ -29,7 +29,7 @@ use crate::{
 };
 use bytes::Bytes;
 use look::{Beside, Moment, Seen};
-use peerkeep_core::{Command, ContactRef, ContactView, STACKS, Standing, Who};
+use peerkeep_core::{Command, ContactRef, ContactView, Fact, STACKS, Source, Standing, Who};
 use peerkeep_net::{Outcome as NetOutcome, Until};
 use shared::{Shared, is_unknown, owner_error};
 use std::fmt;
@@ -121,6 +121,18 @@ impl Node {
     /// When it was refused.
     pub async fn want(&self, peer: impl Into<PeerAddress>) -> Result<Answer, CommandError> {
         self.shared.want(&peer.into()).await
+    }
+
+    /// Tells of a peer that was discovered, by whatever means: a candidate, dialled as long as there are fewer
+    /// connections than the target. Nothing is promised about it.
+    ///
+    /// # Errors
+    /// A name that does not resolve, or [`CommandError::Busy`].
+    pub async fn learn(&self, peer: impl Into<PeerAddress>) -> Result<(), CommandError> {
+        let whom::Whom { who, addrs, .. } =
+            whom::find(&peer.into(), &self.shared.hub, &self.shared.hub.names).await?;
+        let news = Fact::Learned { who, addrs, source: Source::Named };
+        self.shared.owner.facts().offer(news).then_some(()).ok_or(CommandError::Busy)
     }
 
     /// Wants it no longer; an existing connection stays.

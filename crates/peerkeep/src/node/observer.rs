@@ -240,6 +240,9 @@ impl Watcher {
             // Said when it is true of the socket too, see `gone`.
             self.ending.insert(conn, peer);
         } else {
+            if let Some(silence) = look::silence(view.conn(conn).as_ref(), seen, reason, now) {
+                tracing::warn!(%peer, %conn, %silence, "the connection is inactive, disconnecting");
+            }
             tracing::info!(%peer, %conn, %reason, age = %age_text, error = error_text, "connection lost");
         }
         EventKind::Lost { peer, conn: conn.to_string(), reason, age_ms: look::millis(age), error }

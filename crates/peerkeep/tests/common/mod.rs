@@ -2,6 +2,8 @@
 //! event or a state, with a deadline that only a failure meets.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod way;
+
 use peerkeep::{
     Event, EventKind, EventStream, Identity, LivenessMode, Node, PeerAddress, PeerId, PeerStatus, Settings,
     Standing,
