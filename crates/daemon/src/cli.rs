@@ -57,6 +57,7 @@ pub enum Command {
     Peers(cmd::peers::Args),
     Peer(cmd::peer::Args),
     Why(cmd::why::Args),
+    Measure(cmd::measure::Args),
     Connect(cmd::connect::Args),
     Disconnect(cmd::disconnect::Args),
     Want(cmd::want::Args),

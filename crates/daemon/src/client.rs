@@ -92,15 +92,17 @@ impl Client {
         self.ask(Method::POST, path, body.into(), time).await
     }
 
-    /// Follows the event stream; this connection carries nothing else from now on.
+    /// Follows the event stream, from now on or from after the event with the id `last`; this connection carries
+    /// nothing else from now on.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn events(mut self) -> Result<Feed, Failure> {
-        let asked = self.send(Method::GET, "/v1/events", Bytes::new());
+    pub async fn events(mut self, last: Option<&str>) -> Result<Feed, Failure> {
+        let asked = self.send_with(Method::GET, "/v1/events", Bytes::new(), last);
         let response = within(ANSWER_TIME, asked).await?;
         let response = self.checked(response).await?;
-        Ok(Feed { body: response.into_body(), rest: Vec::new(), _client: self })
+        let last = last.map(str::to_owned);
+        Ok(Feed { body: response.into_body(), rest: Vec::new(), last, _client: self })
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -122,10 +124,21 @@ impl Client {
     }
 
     async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "peerkeep")
+        self.send_with(method, path, body, None).await
+    }
+
+    async fn send_with(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        last: Option<&str>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::builder().method(method).uri(path).header("host", "peerkeep");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let request = request
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| Failure::failed(error.to_string()))?;
@@ -184,10 +197,16 @@ impl Client {
 pub struct Feed {
     body: Incoming,
     rest: Vec<u8>,
+    last: Option<String>,
     _client: Client,
 }
 
 impl Feed {
+    /// The id of the latest event; what was asked for, before the first.
+    pub fn last(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
     /// The next event's JSON, or `None` when the daemon has stopped.
     ///
     /// # Errors
@@ -196,6 +215,9 @@ impl Feed {
         loop {
             while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
+                if let Some(id) = line.strip_prefix(b"id:") {
+                    self.last = Some(String::from_utf8_lossy(id).trim().to_owned());
+                }
                 // Comments keep the stream alive; event names repeat what the object says.
                 if let Some(data) = line.strip_prefix(b"data:") {
                     return serde_json::from_slice(data)

@@ -36,6 +36,11 @@ pub fn either(as_json: bool, value: &impl Serialize, people: impl FnOnce() -> St
     if as_json { json(value) } else { text(&people()) }
 }
 
+/// Says something beside the output, on standard error.
+pub fn aside(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", clean(text));
+}
+
 /// Prints a failure, for programs on standard output, for people on standard error, and gives the exit code.
 pub fn failure(as_json: bool, failure: &Failure) -> ExitCode {
     if failure.message.is_empty() {

@@ -144,7 +144,7 @@ fn events_are_followed_line_by_line_and_end_with_the_daemon() {
     let daemon = home.start(&[]);
     let peer = other.start(&[]);
     let mut follow = common::command();
-    follow.arg("--json").arg("--data").arg(home.data()).args(["events", "--follow"]);
+    follow.arg("--json").arg("--data").arg(home.data()).arg("events");
     let follower = follow
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
@@ -163,6 +163,42 @@ fn events_are_followed_line_by_line_and_end_with_the_daemon() {
     for name in ["dialing", "connected", "lost"] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
+    peer.stop();
+}
+
+/// With `--follow` the end of the daemon is not the end: events of its next start follow, from its first one on.
+#[test]
+fn a_follower_of_events_goes_on_when_the_daemon_restarts_and_says_so() {
+    let (home, other) = (Home::new(248), Home::new(249));
+    let daemon = home.start(&[]);
+    let peer = other.start(&[]);
+    let (out, err) = (home.folder.path().join("out"), home.folder.path().join("err"));
+    let file = |path: &std::path::Path| fs::File::create(path).expect("a file");
+    let mut follow = common::command();
+    follow.arg("--json").arg("--data").arg(home.data()).args(["events", "--follow"]);
+    let mut follower = follow.stdout(file(&out)).stderr(file(&err)).spawn().expect("runs");
+    let text = |path: &std::path::Path| fs::read_to_string(path).expect("a file");
+    let connected = || text(&out).matches("\"event\":\"connected\"").count();
+    until("it follows", SOON, || {
+        home.ask(&["ban", "203.0.113.9"]).expect(0);
+        text(&out).contains("banned")
+    });
+    home.ask(&["connect", &peer.address]).expect(0);
+    until("the first connection", SOON, || connected() == 1);
+    daemon.stop();
+    until("it says that the daemon is gone", SOON, || text(&err).contains("has stopped"));
+    let daemon = home.start(&[]);
+    home.ask(&["connect", &peer.address]).expect(0);
+    until("the connection after the restart", SOON, || connected() >= 2);
+    assert!(text(&err).contains("is back"), "{}", text(&err));
+    let lines = text(&out);
+    let events: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("one object on each line")).collect();
+    let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert!(names.contains(&"lost") && names.contains(&"shutting_down"), "nothing is missed: {names:?}");
+    follower.kill().expect("ours");
+    follower.wait().expect("it ends");
+    daemon.stop();
     peer.stop();
 }
 

@@ -108,6 +108,7 @@ fn real_answers_are_what_the_document_says() {
     for (path, body) in [
         ("/v1/connect", &named),
         ("/v1/want", &named),
+        ("/v1/measure", &by_id),
         ("/v1/connect", &dead),
         ("/v1/bans", &target),
         ("/v1/config/reload", &String::new()),
@@ -141,8 +142,12 @@ fn real_answers_are_what_the_document_says() {
         assert_eq!(status, 200, "{path}: {answer}");
         contract.holds("POST", path, &answer);
     }
-    for (path, body) in [("/v1/retry", &by_id), ("/v1/cancel", &by_id), ("/v1/connect", &String::from("{}"))]
-    {
+    for (path, body) in [
+        ("/v1/measure", &by_id),
+        ("/v1/retry", &by_id),
+        ("/v1/cancel", &by_id),
+        ("/v1/connect", &String::from("{}")),
+    ] {
         let (status, _, answer) = ask(&home, "POST", path, "", body);
         assert!(status >= 400, "{path}: {answer}");
         contract.is_problem(&answer);

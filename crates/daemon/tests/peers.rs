@@ -48,6 +48,40 @@ fn two_daemons_connect_and_every_command_says_so() {
     second.stop();
 }
 
+/// S1.40 and S1.85: what is measured on request, and what a connection shows of itself, on the command line.
+#[test]
+fn s1_40_s1_85_measure_and_peer_show_the_figures_of_a_connection() {
+    let (one, two) = (Home::new(246), Home::new(247));
+    let (first, second) = (one.start(&[]), two.start(&["--set", "liveness.silence=500ms"]));
+    two.ask(&["measure", &first.id]).expect(1);
+    two.ask(&["connect", &first.address]).expect(0);
+    let measured = two.json(&["measure", &first.id]);
+    assert_eq!(measured["peer"], first.id.as_str());
+    let number =
+        |value: &serde_json::Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {measured}"));
+    assert!(number(&measured["bandwidth_kbps"]) > 10_000.0, "loopback: {measured}");
+    assert!((0.001..1_000.0).contains(&number(&measured["rtt_ms"])), "{measured}");
+    assert!(number(&measured["sent_bytes"]) <= f64::from(22 << 20), "{measured}");
+    let said = two.ask(&["measure", &first.id]).expect(0).out;
+    assert!(said.contains("round trip") && said.contains("Mbit/s"), "{said}");
+    let mut peer = serde_json::Value::Null;
+    until("all figures are there", SOON, || {
+        peer = two.json(&["peer", &first.id]);
+        peer["rtt_ms"].is_f64() && peer["health"]["success_per_mille"].is_u64()
+    });
+    for key in ["last_sent_ms_ago", "last_received_ms_ago", "rtt_ms"] {
+        assert!(peer[key].as_f64().is_some_and(|figure| figure < 5_000.0), "{key}: {peer}");
+    }
+    assert_eq!(peer["health"]["success_per_mille"], 1_000, "{peer}");
+    assert!(peer["health"]["bandwidth_kbps"].as_f64().is_some_and(|rate| rate > 10_000.0), "{peer}");
+    assert_eq!(peer["states"]["link"], "active", "{peer}");
+    let listed = two.json(&["peers"]);
+    assert!(listed["peers"][0]["health"]["bandwidth_kbps"].is_u64(), "{listed}");
+    two.ask(&["measure", "nobody"]).expect(4);
+    second.stop();
+    first.stop();
+}
+
 #[test]
 fn an_unknown_peer_is_4_a_bad_address_2_and_a_dead_end_1_or_5() {
     let home = Home::new(53);

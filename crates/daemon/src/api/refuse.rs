@@ -6,7 +6,7 @@ use crate::exit::{Code, Failure};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use peerkeep::{CommandError, Reason};
+use peerkeep::{ChannelError, CommandError, Reason};
 
 /// A failure as a response.
 pub struct Refused {
@@ -44,6 +44,24 @@ impl From<Failure> for Refused {
 impl From<CommandError> for Refused {
     fn from(error: CommandError) -> Refused {
         Refused { failure: Failure { refusal: error.establish_error(), ..explain(&error) } }
+    }
+}
+
+impl From<ChannelError> for Refused {
+    fn from(error: ChannelError) -> Refused {
+        let message = error.to_string();
+        let failure = match error {
+            ChannelError::NotConnected => {
+                Failure::failed(message).next("`peerkeep why ID` says why; `peerkeep connect ADDR` connects")
+            }
+            ChannelError::Unsupported => Failure::failed("the other side is too old to be measured"),
+            ChannelError::Busy => Failure::new(Code::Limit, "another measurement is under way")
+                .next("try again when it is over"),
+            ChannelError::Timeout => Failure::new(Code::Timeout, message),
+            ChannelError::Stopped => Failure::new(Code::NotRunning, message),
+            _ => Failure::failed(message),
+        };
+        failure.into()
     }
 }
 

@@ -20,8 +20,8 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use peerkeep::{
-    Answer, BanStatus, CommandError, Event, Node, NodeStatus, PeerAddress, PeerId, PeerStatus, Place, Reason,
-    Settings, Target, Why, parse_target,
+    Answer, BanStatus, CommandError, Event, Measurement, Node, NodeStatus, PeerAddress, PeerId, PeerStatus,
+    Place, Reason, Settings, Target, Why, parse_target,
 };
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -126,6 +126,13 @@ fn all() -> Routes {
         .post("/v1/cancel", cancel, &order("Abandon the attempt in progress"))
         .post("/v1/retry", retry, &order("Try again now"))
         .post("/v1/reset", reset, &order("Forget attempts, and close"))
+        .post(
+            "/v1/measure",
+            measure,
+            &About::new("Measure round trip and bandwidth to a connected peer, with up to 22 MiB of filling")
+                .takes::<PeerRequest>()
+                .gives::<Measurement>(),
+        )
         .get("/v1/bans", bans, &About::new("The bans in force").gives::<Vec<BanStatus>>())
         .post("/v1/bans", ban, &About::new("Ban").takes::<BanRequest>().gives::<Banned>())
         .post("/v1/unban", unban, &About::new("Lift a ban").takes::<BanRequest>().gives::<Banned>())
@@ -268,6 +275,14 @@ async fn retry(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said
 
 async fn reset(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
     on_known(&api, "reset", &request, async |node, id| node.reset(id).await).await
+}
+
+async fn measure(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Measurement> {
+    let asked = async {
+        let id = find(&api.node, &request.peer).await?;
+        Ok(Json(api.node.measure(id).await?))
+    };
+    noted("measure", &request.peer, asked.await)
 }
 
 /// Asks something of a peer that is known.

@@ -1,21 +1,29 @@
 //! `peerkeep events`.
 
 use crate::cli::Shared;
+use crate::client::Feed;
 use crate::exit::{Code, Ended, Failure};
 use crate::out;
 use peerkeep::{Event, EventKind};
+use std::cell::Cell;
 use std::time::Duration;
+
+/// Between two looks whether the daemon is back, at first.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+/// The same later on.
+const LATER_LOOK: Duration = Duration::from_secs(2);
 
 /// Show what happens, one line each, until interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  peerkeep events --follow
+  peerkeep events --follow                    (goes on when the daemon restarts)
   peerkeep events --count 1 --within 30s      (wait for one event; 5 when none came)
   peerkeep events --follow --json | jq 'select(.event == \"lost\")'
 
-With --json every event is one object on one line. A reader that is too slow is told how many it missed.")]
+With --json every event is one object on one line. A reader that is too slow is told how many it missed. That the
+daemon went away or is back is said on standard error.")]
 pub struct Args {
-    /// Go on until interrupted (also the default).
+    /// Go on until interrupted, and wait for the daemon when it restarts. Without it the end of the daemon is the end.
     #[arg(long, short)]
     follow: bool,
     /// End after so many.
@@ -28,28 +36,53 @@ pub struct Args {
 
 /// Follows the daemon.
 pub async fn run(shared: &Shared, args: Args) -> Ended {
-    let mut feed = super::daemon(shared).await?.events().await?;
-    let deadline = args.within.map(|span| tokio::time::Instant::now() + span);
-    let mut shown = 0_u64;
-    while args.count.is_none_or(|count| shown < count) {
-        let next = feed.next::<Event>();
-        let event = match deadline {
-            None => next.await?,
-            Some(deadline) => match tokio::time::timeout_at(deadline, next).await {
-                Ok(event) => event?,
-                Err(_) if args.count.is_some() => {
-                    return Err(Failure::new(Code::Timeout, format!("{shown} events came in that time")));
-                }
-                Err(_) => return Ok(()),
-            },
-        };
-        let Some(event) = event else {
-            return Err(Failure::new(Code::NotRunning, "the daemon has stopped"));
-        };
-        out::either(shared.json, &event, || format!("{}  {}", event.at, sentence(&event.what)));
-        shown += 1;
+    let shown = Cell::new(0_u64);
+    let showing = show(shared, &args, &shown);
+    let Some(within) = args.within else { return showing.await };
+    match tokio::time::timeout(within, showing).await {
+        Ok(ended) => ended,
+        Err(_) if args.count.is_some() => {
+            Err(Failure::new(Code::Timeout, format!("{} events came in that time", shown.get())))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+async fn show(shared: &Shared, args: &Args, shown: &Cell<u64>) -> Ended {
+    let mut feed = super::daemon(shared).await?.events(None).await?;
+    while args.count.is_none_or(|count| shown.get() < count) {
+        match feed.next::<Event>().await? {
+            Some(event) => {
+                out::either(shared.json, &event, || format!("{}  {}", event.at, sentence(&event.what)));
+                shown.set(shown.get() + 1);
+            }
+            None if args.follow => feed = back(shared, feed.last()).await?,
+            None => return Err(Failure::new(Code::NotRunning, "the daemon has stopped")),
+        }
     }
     Ok(())
+}
+
+/// Waits until the daemon runs again, and goes on where the last event was; after a restart, with all that the new one
+/// remembers.
+async fn back(shared: &Shared, last: Option<&str>) -> Result<Feed, Failure> {
+    out::aside("(the daemon has stopped; waiting until it is back)");
+    // An id of nobody's, where there was none yet: what happens at a start is not missed.
+    let last = last.unwrap_or("0-0");
+    let mut pause = FIRST_LOOK;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LATER_LOOK);
+        let asked = async { super::daemon(shared).await?.events(Some(last)).await };
+        match asked.await {
+            Ok(feed) => {
+                out::aside("(the daemon is back)");
+                return Ok(feed);
+            }
+            Err(failure) if failure.code == Code::NotRunning => {}
+            Err(failure) => return Err(failure),
+        }
+    }
 }
 
 /// An event as a sentence without a full stop.

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod disconnect;
 pub mod events;
 pub mod identity;
+pub mod measure;
 pub mod openapi;
 pub mod peer;
 pub mod peers;
@@ -69,6 +70,7 @@ async fn talk(shared: &Shared, command: Command) -> Ended {
         Command::Ban(args) => ban::run(shared, args).await,
         Command::Unban(args) => unban::run(shared, args).await,
         Command::Bans(args) => bans::run(shared, args).await,
+        Command::Measure(args) => measure::run(shared, args).await,
         Command::Events(args) => events::run(shared, args).await,
         Command::Config(args) => config::run(shared, args).await,
         Command::Run(_)

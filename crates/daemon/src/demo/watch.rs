@@ -305,7 +305,7 @@ async fn ask(fleet: &Fleet, index: usize) -> Option<(NodeStatus, Vec<PeerStatus>
 
 async fn pass_on(socket: PathBuf, index: usize, sender: mpsc::Sender<(usize, Event)>) {
     let Ok(client) = Client::open_socket(&socket, "").await else { return };
-    let Ok(mut feed) = client.events().await else { return };
+    let Ok(mut feed) = client.events(None).await else { return };
     while let Ok(Some(event)) = Feed::next::<Event>(&mut feed).await {
         if sender.send((index, event)).await.is_err() {
             return;
