@@ -147,7 +147,7 @@ async fn s1_60_a_lowered_limit_closes_connections_for_want_of_resources_and_both
     for _ in 0..2 {
         let lost = until(&mut events, "closed", |event| matches!(event, EventKind::Lost { .. })).await;
         let EventKind::Lost { reason, .. } = lost.what else { unreachable!("asked for") };
-        assert_eq!(reason, peerkeep::CloseReason::Resources);
+        assert_eq!(reason, CloseReason::Resources);
     }
     let status = hub.status().await.expect("runs");
     assert_eq!(status.counts.connected, 2);
@@ -161,7 +161,7 @@ async fn s1_60_a_lowered_limit_closes_connections_for_want_of_resources_and_both
             let mut told = 0;
             for other in &others {
                 let seen = other.peer(hub.id()).await.expect("known");
-                told += usize::from(seen.last_close == Some(peerkeep::CloseReason::Resources));
+                told += usize::from(seen.last_close == Some(CloseReason::Resources));
             }
             if told >= 2 {
                 return;
