@@ -1,15 +1,15 @@
 //! The child processes: a listener or a dialler of one contender, told what to do by lines on standard input, answering each
 //! with one line. It refuses to outlive its parent (end of input ends it) or to work on one line for more than two minutes.
 
-use std::{
-    io::{BufRead as _, Write as _},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bench_parts::{
+    cost::own_cpu_ns,
+    worker::{orders, say},
+};
 use futures::future::try_join_all;
-use rustix::time::{ClockId, clock_gettime};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 
 use crate::contender::{Contender, Dialler, Listener};
 
@@ -34,12 +34,12 @@ pub async fn run<C: Contender>(role: Role, address: &str, slots: usize) -> Resul
 
 async fn listen<C: Contender>() -> Result<()> {
     let listener = C::listen().await?;
-    let mut lines = lines();
+    let mut lines = orders();
     say(&listener.address())?;
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
-            ["cpu"] => say(&cpu_ns().to_string())?,
+            ["cpu"] => say(&own_cpu_ns().to_string())?,
             ["settle", up, met] => {
                 let settled = timeout(PATIENCE / 4, listener.tally().settle(up.parse()?, met.parse()?)).await;
                 settled
@@ -55,12 +55,12 @@ async fn listen<C: Contender>() -> Result<()> {
 async fn dial<C: Contender>(address: &str, slots: usize) -> Result<()> {
     let dialler = C::dialler(address, slots).await?;
     let mut held = Vec::new();
-    let mut lines = lines();
+    let mut lines = orders();
     say("ready")?;
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
-            ["cpu"] => say(&cpu_ns().to_string())?,
+            ["cpu"] => say(&own_cpu_ns().to_string())?,
             ["handshakes", count, at_once] => {
                 let (count, at_once): (usize, usize) = (count.parse()?, at_once.parse()?);
                 let start = Instant::now();
@@ -94,27 +94,4 @@ async fn hold<D: Dialler>(dialler: &D, count: usize, held: &mut Vec<D::Conn>) ->
         held.extend(try_join_all(crowd.iter().map(|slot| dialler.open(*slot))).await?);
     }
     Ok(())
-}
-
-/// Processor time of this process since it started, user and system, all threads.
-fn cpu_ns() -> i128 {
-    let spent = clock_gettime(ClockId::ProcessCPUTime);
-    i128::from(spent.tv_sec) * 1_000_000_000 + i128::from(spent.tv_nsec)
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("the parent went away")
-}
-
-fn lines() -> mpsc::Receiver<String> {
-    let (tell, told) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if tell.blocking_send(line).is_err() {
-                break;
-            }
-        }
-    });
-    told
 }

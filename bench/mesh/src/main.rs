@@ -4,7 +4,6 @@
 mod child;
 mod contender;
 mod floor;
-mod lean;
 mod measure;
 mod ours;
 mod report;
@@ -119,7 +118,7 @@ fn measure_all(args: &Args) -> Result<()> {
     let idle = measure::idle_cpu(args, &names, 100)?;
     let mut figures = Vec::new();
     for ((name, rounds), cpu_percent_100_idle) in names.iter().zip(&rounds).zip(idle) {
-        let middle = |index: usize| measure::median(rounds.iter().map(|round| round[index]).collect());
+        let middle = |index: usize| bench_parts::median(rounds.iter().map(|round| round[index]).collect());
         let figure = Figures {
             cpu_us_per_handshake: middle(0),
             cpu_us_per_handshake_16: middle(1),

@@ -1,15 +1,10 @@
 //! The parent's side: starts a listener and a dialler of a contender, makes them work, and takes the figures.
 //! It refuses to end any process but the children it started.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    thread::sleep,
-    time::Duration,
-};
+use std::{thread::sleep, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+use bench_parts::{cost::resident_kib, worker::Worker};
 use serde::Serialize;
 
 use crate::{Args, Name, child::Role};
@@ -51,11 +46,11 @@ pub fn idle_memory(args: &Args, name: Name, count: usize) -> Result<f64> {
     // One after another: touches the code once without leaving a heap that the measured connections would fill for free.
     pair.handshakes(8, 1)?;
     sleep(Duration::from_secs(1));
-    let before = pair.listener.resident_kib()?;
+    let before = resident_kib(pair.listener.pid())?;
     pair.hold(count)?;
     sleep(Duration::from_secs(args.settle));
     pair.still_holds(count)?;
-    let after = pair.listener.resident_kib()?;
+    let after = resident_kib(pair.listener.pid())?;
     Ok((after - before) / count as f64)
 }
 
@@ -68,20 +63,14 @@ pub fn idle_cpu(args: &Args, names: &[Name], peers: usize) -> Result<Vec<f64>> {
         pairs.push(pair);
     }
     sleep(Duration::from_secs(args.settle));
-    let before: Vec<f64> = pairs.iter_mut().map(|pair| pair.listener.cpu_us()).collect::<Result<_>>()?;
+    let before: Vec<f64> = pairs.iter_mut().map(|pair| cpu_us(&mut pair.listener)).collect::<Result<_>>()?;
     sleep(Duration::from_secs(args.idle_seconds));
     let mut percents = Vec::new();
     for (pair, before) in pairs.iter_mut().zip(before) {
         pair.still_holds(peers)?;
-        percents.push((pair.listener.cpu_us()? - before) / (args.idle_seconds as f64 * 1e4));
+        percents.push((cpu_us(&mut pair.listener)? - before) / (args.idle_seconds as f64 * 1e4));
     }
     Ok(percents)
-}
-
-/// The middle one.
-pub fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A listener and a dialler of one contender.
@@ -93,8 +82,8 @@ struct Pair {
 
 impl Pair {
     fn start(args: &Args, name: Name, slots: usize) -> Result<Pair> {
-        let (listener, address) = Worker::start(args, name, Role::Listen, "-", slots)?;
-        let (dialler, _) = Worker::start(args, name, Role::Dial, &address, slots)?;
+        let (listener, address) = start(args, name, Role::Listen, "-", slots)?;
+        let (dialler, _) = start(args, name, Role::Dial, &address, slots)?;
         Ok(Pair { listener, dialler, met: 0 })
     }
 
@@ -119,67 +108,17 @@ impl Pair {
     }
 
     fn cpu_us(&mut self) -> Result<f64> {
-        Ok(self.listener.cpu_us()? + self.dialler.cpu_us()?)
+        Ok(cpu_us(&mut self.listener)? + cpu_us(&mut self.dialler)?)
     }
 }
 
-/// A child process; it ends when this is dropped.
-struct Worker {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+fn start(args: &Args, name: Name, role: Role, address: &str, slots: usize) -> Result<(Worker, String)> {
+    let (role, slots, threads) =
+        (format!("{role:?}").to_lowercase(), slots.to_string(), args.threads.to_string());
+    let whom = ["--role", &role, "--contender", name.word(), "--address", address];
+    Worker::start(&[&whom[..], &["--slots", &slots, "--threads", &threads]].concat())
 }
 
-impl Worker {
-    fn start(args: &Args, name: Name, role: Role, address: &str, slots: usize) -> Result<(Worker, String)> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--role", &format!("{role:?}").to_lowercase(), "--contender", name.word()])
-            .args([
-                "--address",
-                address,
-                "--slots",
-                &slots.to_string(),
-                "--threads",
-                &args.threads.to_string(),
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting a child")?;
-        let orders = child.stdin.take().context("no input")?;
-        let answers = BufReader::new(child.stdout.take().context("no output")?);
-        let mut worker = Worker { child, orders, answers };
-        let first = worker.answer().with_context(|| format!("{} {role:?} did not start", name.word()))?;
-        Ok((worker, first))
-    }
-
-    fn ask(&mut self, order: &str) -> Result<String> {
-        writeln!(self.orders, "{order}")?;
-        self.answer().with_context(|| format!("asked {order:?}"))
-    }
-
-    fn answer(&mut self) -> Result<String> {
-        let mut line = String::new();
-        let read = self.answers.read_line(&mut line)?;
-        ensure!(read > 0, "the child ended");
-        Ok(line.trim().to_owned())
-    }
-
-    fn cpu_us(&mut self) -> Result<f64> {
-        Ok(self.ask("cpu")?.parse::<f64>()? / 1e3)
-    }
-
-    fn resident_kib(&self) -> Result<f64> {
-        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss line")?;
-        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn cpu_us(worker: &mut Worker) -> Result<f64> {
+    Ok(worker.ask("cpu")?.parse::<f64>()? / 1e3)
 }

@@ -1,16 +1,17 @@
 //! The mesh: whole Peerkeep nodes, with and without a data folder, at default settings except for the limits, which must
 //! let a crowd from one address in. It refuses to reach below the library's face on the side that is measured.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use peerkeep::{EventKind, EventStream, Node, Outcome, PeerAddress, PeerId, Settings};
+use bench_parts::{
+    lean::{Lean, LeanLink},
+    node::{self, Folder},
+};
+use peerkeep::{EventKind, EventStream, Node, Outcome, PeerAddress, PeerId};
 use tokio::{sync::Mutex, task::JoinHandle};
 
-use crate::{
-    contender::{Contender, Dialler, Listener, Tally},
-    lean::{Lean, LeanLink},
-};
+use crate::contender::{Contender, Dialler, Listener, Tally};
 
 /// Nodes that keep nothing on disk, as the rivals do.
 pub struct Ours;
@@ -79,9 +80,8 @@ impl Contender for OursOnDisk {
 
 impl OursListener {
     async fn start(folder: Option<Folder>) -> Result<OursListener> {
-        let node = start(vec![SocketAddr::from(([127, 0, 0, 1], 0))], folder.as_ref()).await?;
-        let address = node.addresses().into_iter().next().context("the node does not listen")?;
-        let address = address.to_multiaddr().context("an address without a place")?.to_string();
+        let node = node::start(node::roomy([node::tcp()]), folder.as_ref().map(Folder::path)).await?;
+        let address = node::address(&node)?;
         let tally = Tally::new();
         let counting = tokio::spawn(count(node.events(), tally.clone()));
         Ok(OursListener { address, tally, counting, _node: node, _folder: folder })
@@ -101,7 +101,7 @@ impl OursDialler {
                 if on_disk {
                     folders.push(Folder::new()?);
                 }
-                let node = start(Vec::new(), folders.last()).await?;
+                let node = node::start(node::roomy([]), folders.last().map(Folder::path)).await?;
                 let events = Mutex::new(node.events());
                 nodes.push(Slot { node, events });
             }
@@ -173,48 +173,5 @@ async fn count(mut events: EventStream, tally: Tally) {
             EventKind::Lagged { missed } => eprintln!("the listener missed {missed} events"),
             _ => {}
         }
-    }
-}
-
-async fn start(listen: Vec<SocketAddr>, folder: Option<&Folder>) -> Result<Node> {
-    let mut settings = Settings::default();
-    settings.listen.addresses = listen.into_iter().map(Into::into).collect();
-    let limits = &mut settings.limits;
-    for limit in [
-        &mut limits.total,
-        &mut limits.inbound,
-        &mut limits.outbound,
-        &mut limits.pending,
-        &mut limits.per_ip,
-        &mut limits.per_subnet,
-    ] {
-        *limit = 16_384;
-    }
-    limits.dials_per_minute = 1 << 20;
-    limits.dials_per_minute_per_ip = 1 << 20;
-    let mut builder = Node::builder().config(settings);
-    if let Some(folder) = folder {
-        builder = builder.data_dir(&folder.0);
-    }
-    Ok(builder.start().await?)
-}
-
-/// A folder that goes when this is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Folder> {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("peerkeep-bench-{}-{number}", std::process::id()));
-        std::fs::create_dir(&path)?;
-        Ok(Folder(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Best effort: what is left is in the system's folder for such things.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
