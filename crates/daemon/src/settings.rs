@@ -54,7 +54,7 @@ pub fn to_json(settings: &Settings) -> serde_json::Value {
 
 fn explain(place: &Place, error: &SettingsError) -> Failure {
     Failure::new(Code::Config, error.to_string()).next(format!(
-        "correct it, then `peerkeep config check --config {}`; `peerkeep config show --default` explains every key",
+        "correct it, then `peerkeep config check {}`; `peerkeep config show --default` explains every key",
         place.config.display()
     ))
 }

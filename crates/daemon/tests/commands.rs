@@ -61,7 +61,7 @@ fn fault_g1_a_wrong_configuration_is_refused_by_line_and_key() {
     let file = home.folder.path().join("wrong.toml");
     let check = |text: &str| {
         fs::write(&file, text).expect("write");
-        home.ask(&["config", "check", "--config", file.to_str().expect("text")])
+        home.ask(&["config", "check", file.to_str().expect("text")])
     };
     for (text, line, key) in [
         ("[limits]\ntotal = 10\n\ntotl = 3\n", "line 4", "limits.totl"),

@@ -8,13 +8,14 @@ use crate::settings::{self, Overrides};
 use clap::Subcommand;
 use peerkeep::{Settings, TEMPLATE};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Show, check or reload the configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   peerkeep config show               (every setting in force)
   peerkeep config show --default > peerkeep.toml      (the commented file)
-  peerkeep config check --config new.toml
+  peerkeep config check new.toml
   peerkeep config reload             (the same as SIGHUP)")]
 pub struct Args {
     #[command(subcommand)]
@@ -33,6 +34,8 @@ enum Action {
     },
     /// Check the file without starting anything; mistakes are named by line and key.
     Check {
+        /// Another file than the node's own
+        file: Option<PathBuf>,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -49,7 +52,11 @@ pub async fn run(shared: &Shared, args: Args) -> Ended {
             Ok(())
         }
         Action::Show { overrides, .. } => show(shared, &overrides).await,
-        Action::Check { overrides } => {
+        Action::Check { file, overrides } => {
+            let place = match file {
+                Some(file) => super::place(&Shared { config: Some(file), ..shared.clone() })?,
+                None => place,
+            };
             settings::load(&place, &overrides)?;
             let found = place.config.exists();
             let file = place.config.display().to_string();
