@@ -1,0 +1,11 @@
+//! libp2p's wire without its swarm: what a Peerkeep node says to libp2p nodes, so that the same core that keeps every
+//! other connection keeps these too. Made of the ecosystem's own crates; decides nothing about connections.
+//!
+//! Here today: keys and their names, Noise XX with the multiplexer agreed in the handshake, the encrypted stream,
+//! and what identify says.
+
+pub mod identify;
+mod key;
+pub mod noise;
+
+pub use key::peer_key;

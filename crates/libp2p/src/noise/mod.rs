@@ -1,0 +1,178 @@
+//! Noise XX as libp2p speaks it: who is at the other end, a stream that only the two can read, and the multiplexer both
+//! speak, agreed in the handshake itself. Over any byte stream; deadlines are the caller's. The cryptography is `snow`'s.
+
+mod curve;
+mod payload;
+mod stream;
+
+pub use payload::Proven;
+pub use stream::NoiseStream;
+
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p_identity::Keypair;
+use snow::HandshakeState;
+use std::io;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Its name in multistream-select.
+pub const NOISE: &str = "/noise";
+
+const PATTERN: &str = "Noise_XX_25519_ChaChaPoly_SHA256";
+/// Longest message of a handshake: an RSA key, its signature and some names fit several times.
+const MAX_HANDSHAKE_BYTES: usize = 8_192;
+/// What a frame begins with: its length, big endian.
+const LENGTH_BYTES: usize = 2;
+
+/// Why there is no secure stream.
+#[derive(Debug, thiserror::Error)]
+pub enum NoiseError {
+    /// The stream failed or ended.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// A message that is too long, cannot be decrypted, or comes out of order.
+    #[error("the handshake is broken: {0}")]
+    Broken(&'static str),
+    /// The cryptography refused.
+    #[error("the handshake is broken: {0}")]
+    Crypto(#[from] snow::Error),
+    /// What it carries is no payload of libp2p.
+    #[error("the handshake carries no valid identity")]
+    Payload,
+    /// The identity did not sign the key that encrypts.
+    #[error("the signature does not belong to that key")]
+    Signature,
+    /// Our own key cannot sign.
+    #[error("our own identity cannot be used")]
+    Identity,
+}
+
+/// What a node brings to every handshake: one static key, signed once.
+#[derive(Clone)]
+pub struct NoiseNode(Arc<Inner>);
+
+struct Inner {
+    private: Zeroizing<Vec<u8>>,
+    payload: Vec<u8>,
+    muxers: Vec<String>,
+}
+
+/// Which side opened the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// We did.
+    Initiator,
+    /// They did.
+    Responder,
+}
+
+/// A stream that was secured.
+pub struct Secured<T> {
+    /// The bytes, encrypted.
+    pub stream: NoiseStream<T>,
+    /// Who is there.
+    pub peer: Proven,
+    /// The multiplexer both want, by the initiator's order; `None` when it has to be negotiated.
+    pub muxer: Option<String>,
+}
+
+impl NoiseNode {
+    /// Makes the static key, and has the identity sign it. `muxers` are the multiplexers we speak, the best first.
+    ///
+    /// # Errors
+    /// [`NoiseError::Identity`] when the key cannot sign, [`NoiseError::Crypto`] without randomness.
+    pub fn new(pair: &Keypair, muxers: &[&str]) -> Result<NoiseNode, NoiseError> {
+        let made = builder()?.generate_keypair()?;
+        let payload = payload::emit(pair, &made.public, muxers)?;
+        let muxers = muxers.iter().map(|&name| name.to_owned()).collect();
+        Ok(NoiseNode(Arc::new(Inner { private: Zeroizing::new(made.private), payload, muxers })))
+    }
+
+    /// Runs the handshake.
+    ///
+    /// # Errors
+    /// See [`NoiseError`]; the stream is gone then.
+    pub async fn secure<T>(&self, side: Side, mut io: T) -> Result<Secured<T>, NoiseError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let builder = builder()?.local_private_key(&self.0.private)?;
+        let mut state = match side {
+            Side::Initiator => builder.build_initiator()?,
+            Side::Responder => builder.build_responder()?,
+        };
+        let theirs = match side {
+            Side::Initiator => {
+                send(&mut io, &mut state, &[]).await?;
+                let theirs = receive(&mut io, &mut state).await?;
+                send(&mut io, &mut state, &self.0.payload).await?;
+                theirs
+            }
+            Side::Responder => {
+                if !receive(&mut io, &mut state).await?.is_empty() {
+                    return Err(NoiseError::Broken("its first message carries something"));
+                }
+                send(&mut io, &mut state, &self.0.payload).await?;
+                receive(&mut io, &mut state).await?
+            }
+        };
+        let key = state.get_remote_static().ok_or(NoiseError::Broken("it showed no key"))?;
+        let peer = payload::parse(&theirs, key)?;
+        let muxer = match side {
+            Side::Initiator => first_common(&self.0.muxers, &peer.muxers),
+            Side::Responder => first_common(&peer.muxers, &self.0.muxers),
+        };
+        let stream = NoiseStream::new(io, state.into_transport_mode()?);
+        Ok(Secured { stream, peer, muxer })
+    }
+}
+
+fn builder() -> Result<snow::Builder<'static>, NoiseError> {
+    Ok(snow::Builder::with_resolver(PATTERN.parse()?, Box::new(curve::Parts)))
+}
+
+fn first_common(first: &[String], second: &[String]) -> Option<String> {
+    first.iter().find(|name| second.contains(name)).cloned()
+}
+
+async fn send<T>(io: &mut T, state: &mut HandshakeState, payload: &[u8]) -> Result<(), NoiseError>
+where
+    T: AsyncWrite + Unpin,
+{
+    let mut frame = vec![0; LENGTH_BYTES + MAX_HANDSHAKE_BYTES];
+    let length = state.write_message(payload, &mut frame[LENGTH_BYTES..])?;
+    frame.truncate(LENGTH_BYTES + length);
+    let head = u16::try_from(length).map_err(|_| NoiseError::Broken("our message is too long"))?;
+    frame[..LENGTH_BYTES].copy_from_slice(&head.to_be_bytes());
+    io.write_all(&frame).await?;
+    io.flush().await?;
+    Ok(())
+}
+
+async fn receive<T>(io: &mut T, state: &mut HandshakeState) -> Result<Vec<u8>, NoiseError>
+where
+    T: AsyncRead + Unpin,
+{
+    let mut head = [0; LENGTH_BYTES];
+    io.read_exact(&mut head).await?;
+    let length = usize::from(u16::from_be_bytes(head));
+    if length > MAX_HANDSHAKE_BYTES {
+        return Err(NoiseError::Broken("its message is too long"));
+    }
+    let mut message = vec![0; length];
+    io.read_exact(&mut message).await?;
+    let mut payload = vec![0; length];
+    let length = state.read_message(&message, &mut payload)?;
+    payload.truncate(length);
+    Ok(payload)
+}
+
+impl std::fmt::Debug for NoiseNode {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NoiseNode").field("muxers", &self.0.muxers).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
