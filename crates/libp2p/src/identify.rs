@@ -141,7 +141,10 @@ mod tests {
         let bytes = b"\x12\x08\x04\xc0\x00\x02\x01\x06\x0f\xa1\x1a\x02/x\x32\x03abc\x2a\x01v";
         let heard = Identity::parse(bytes, b"key").expect("understood");
         assert_eq!(heard.listen, sample().listen);
-        assert_eq!((heard.protocols, heard.agent, heard.version), (vec!["/x".into()], "abc".into(), "v".into()));
+        assert_eq!(
+            (heard.protocols, heard.agent, heard.version),
+            (vec!["/x".into()], "abc".into(), "v".into())
+        );
     }
 
     #[test]
@@ -157,7 +160,11 @@ mod tests {
         much.protocols[0] = "/".repeat(MAX_PROTOCOL_BYTES + 1);
         much.listen = vec![much.listen[0].clone(); 100];
         let heard = Identity::parse(&much.emit(b"key"), b"key").expect("understood");
-        assert!(heard.agent.starts_with("\\u{1b}[2J") && heard.agent.len() <= MAX_TEXT_BYTES, "{}", heard.agent);
+        assert!(
+            heard.agent.starts_with("\\u{1b}[2J") && heard.agent.len() <= MAX_TEXT_BYTES,
+            "{}",
+            heard.agent
+        );
         assert_eq!((heard.protocols.len(), heard.listen.len()), (MAX_PROTOCOLS, MAX_ADDRESSES));
         assert_eq!(heard.protocols[0], "/p/1");
         assert_eq!(Identity::parse(&vec![0; MAX_MESSAGE_BYTES + 1], b"key"), Err(IdentifyError::TooLong));
