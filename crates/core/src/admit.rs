@@ -105,7 +105,9 @@ impl Core {
         let full = self.can_hold(Direction::Inbound, &[remote], false).err();
         if let Some(limit) = full {
             self.stats.refused += 1;
-            if self.counts.courtesy >= self.cfg.limits.courtesy {
+            let courtesy = self.cfg.limits.courtesy;
+            if self.counts.courtesy >= courtesy {
+                let limit = if courtesy == 0 { limit } else { Limit::Courtesy };
                 self.emit(out, Effect::Refuse { ticket, why: Refusal::Full(limit) });
                 return;
             }

@@ -41,12 +41,23 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Document 000: three attempts, at once.
+    /// Document 000 to the letter: three attempts, at once.
     pub const THREE_AT_ONCE: Backoff = Backoff {
         first: Duration::ZERO,
         growth_per_mille: 1_000,
         max: Duration::ZERO,
         jitter_per_mille: 0,
+        max_attempts: 3,
+        fast_window: Duration::ZERO,
+        fast_interval: Duration::ZERO,
+        stable: Duration::from_secs(30),
+    };
+    /// Document 000 as it is meant: three attempts, spaced.
+    pub const THREE_TRIES: Backoff = Backoff {
+        first: Duration::from_secs(2),
+        growth_per_mille: 2_000,
+        max: Duration::from_secs(300),
+        jitter_per_mille: 300,
         max_attempts: 3,
         fast_window: Duration::ZERO,
         fast_interval: Duration::ZERO,
@@ -156,9 +167,11 @@ fn micros_of_max(backoff: &Backoff) -> u64 {
 mod tests {
     use super::*;
 
+    /// SX.4
     #[test]
     fn each_documents_scheme_is_a_preset() {
         let secs = |b: Backoff, n| b.delay(n, 0).as_secs();
+        assert_eq!([1, 2].map(|n| secs(Backoff::THREE_TRIES, n)), [2, 4]);
         assert_eq!([1, 2, 3].map(|n| secs(Backoff::THREE_AT_ONCE, n)), [0, 0, 0]);
         assert_eq!([1, 2, 3, 9].map(|n| secs(Backoff::AFTER_TIMEOUT, n)), [1, 2, 4, 256]);
         assert_eq!([1, 2, 3].map(|n| secs(Backoff::AFTER_VIOLATION, n)), [60, 120, 240]);

@@ -63,7 +63,7 @@ fn over_the_limit_a_few_are_told_why_and_the_rest_dropped() {
     rig.inbound(1, 1).expect("room");
     let told = rig.arrive(at(2)).expect("courtesy");
     rig.arrive(at(3)).expect("courtesy");
-    assert_eq!(limit_of(rig.arrive(at(4))), Some(Limit::Inbound), "courtesy is full too");
+    assert_eq!(limit_of(rig.arrive(at(4))), Some(Limit::Courtesy), "courtesy is full too");
     assert_eq!(rig.slots(), 1, "courtesy takes no slot");
     rig.hello(told, 2, Greeting { epoch: 5, dial: 1, ..Default::default() });
     assert_eq!(rig.turned(told), Some(Refusal::Full(Limit::Inbound)));
@@ -431,7 +431,7 @@ fn fault_l8_a_thousand_arrivals_at_full_limits_cost_nobody_a_connection() {
                 rig.gone(conn, End::Asked);
             }
             Ok(conn) => open.push(conn),
-            verdict => assert_eq!(limit_of(verdict), Some(Limit::Inbound)),
+            verdict => assert_eq!(limit_of(verdict), Some(Limit::Courtesy)),
         }
         rig.pass(Duration::from_millis(50));
         for (conn, _) in rig.closed() {
