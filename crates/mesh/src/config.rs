@@ -1,6 +1,6 @@
 //! What a mesh node is told: its network, who may join, what it calls itself, and its limits. Plain data.
 
-use crate::{QuicKeepalive, Secret, wire};
+use crate::{Protection, QuicKeepalive, Secret, wire};
 use peerkeep_core::{Addr, Addrs, PeerKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
@@ -32,6 +32,8 @@ pub struct MeshConfig {
     /// # Security
     /// An early hello can be replayed. It is answered and has no effect before its sender has proven itself.
     pub early_data: bool,
+    /// What protects connections over TCP. Default: TLS.
+    pub protection: Protection,
     /// For QUIC when the core asks for no signs of life. Default: none.
     pub quic_keepalive: Option<QuicKeepalive>,
 }
@@ -49,6 +51,7 @@ impl Default for MeshConfig {
             send_budget_bytes: 1024 * 1024,
             max_message_bytes: 256 * 1024,
             early_data: false,
+            protection: Protection::Tls,
             quic_keepalive: None,
         }
     }

@@ -33,6 +33,16 @@ pub struct Info {
     pub exchange: bool,
     /// Both take messages.
     pub mail: bool,
+    /// Whether nobody on the way can read or change what it carries.
+    pub secure: bool,
+}
+
+impl Info {
+    /// What both sides can do, in the words of their hellos.
+    pub fn capabilities(&self) -> impl Iterator<Item = &'static str> {
+        let both = [(self.exchange, crate::wire::CAP_EXCHANGE), (self.mail, crate::wire::CAP_MAIL)];
+        both.into_iter().filter_map(|(has, name)| has.then_some(name))
+    }
 }
 
 /// Why a channel could not be opened.

@@ -10,6 +10,7 @@
 //! core does), send early data unless told to, speak anything below TLS 1.3, or look at a name or an authority.
 
 mod canary;
+mod carrier;
 mod channel;
 mod config;
 mod control;
@@ -29,6 +30,7 @@ mod measure;
 mod mux;
 mod parting;
 mod pipe;
+mod plain;
 pub mod proof;
 mod quic;
 mod rate;
@@ -47,6 +49,7 @@ pub use handle::{ChannelError, Handle, Info, OPEN_TIMEOUT, SendError};
 pub use identity::{Identity, IdentityError, MIN_SECRET_BYTES, Secret, ShortSecret};
 pub use link::MeshLink;
 pub use measure::{MEASURE_TIME, Measured};
+pub use plain::Protection;
 pub use quic::QuicKeepalive;
 pub use reason::Reason;
 pub use registry::{Incoming, Message, Messages, Registry, RegistryError};

@@ -1,6 +1,7 @@
-//! The line a greeting is spoken on: TLS over TCP, or the first stream of a QUIC connection. It carries frames and says
+//! The line a greeting is spoken on: TCP, in TLS or plain, or the first stream of a QUIC connection. It carries frames and says
 //! how it failed; what the frames mean is `handshake`'s.
 
+use crate::carrier::Carrier;
 use crate::handshake::{Failure, emit_refusal};
 use crate::quic;
 use crate::stream::NO_CODE;
@@ -12,13 +13,11 @@ use quinn::{Connection, ReadExactError, RecvStream, SendStream, WriteError};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 /// Where the greeting goes and comes from.
 pub(crate) enum Line {
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// TCP, with TLS or without.
+    Tcp(Carrier),
     /// QUIC.
     Quic(Box<QuicLine>),
 }
@@ -31,13 +30,21 @@ pub(crate) struct QuicLine {
 }
 
 impl Line {
+    /// Whether nobody on the way can read or change what it carries.
+    pub fn is_secure(&self) -> bool {
+        match self {
+            Line::Tcp(tcp) => tcp.is_secure(),
+            Line::Quic(_) => true,
+        }
+    }
+
     /// Sends frames.
     pub async fn say(&mut self, bytes: &[u8]) -> Result<(), MeetError> {
         match self {
-            Line::Tls(tls) => {
+            Line::Tcp(tcp) => {
                 let said = async {
-                    tls.write_all(bytes).await?;
-                    tls.flush().await
+                    tcp.write_all(bytes).await?;
+                    tcp.flush().await
                 };
                 said.await.map_err(|e| fault_of(Step::Hello, &e).into())
             }
@@ -64,7 +71,7 @@ impl Line {
 
     async fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), Failure> {
         let read: io::Result<usize> = match self {
-            Line::Tls(tls) => tls.read_exact(bytes).await,
+            Line::Tcp(tcp) => tcp.read_exact(bytes).await,
             Line::Quic(line) => {
                 return line.recv.read_exact(bytes).await.map_err(|error| silent(read_fault(&error)));
             }
@@ -88,12 +95,12 @@ impl Line {
     /// the reset overtakes them, so read for a moment. QUIC: closing drops what was not acknowledged, so wait for that.
     pub async fn linger(self) {
         match self {
-            Line::Tls(mut tls) => {
+            Line::Tcp(mut tcp) => {
                 let last = async {
-                    let _ = tls.shutdown().await;
+                    let _ = tcp.shutdown().await;
                     let mut waste = [0; 512];
                     for _ in 0..LINGER_READS {
-                        if !matches!(tls.read(&mut waste).await, Ok(count) if count > 0) {
+                        if !matches!(tcp.read(&mut waste).await, Ok(count) if count > 0) {
                             break;
                         }
                     }

@@ -94,7 +94,7 @@ impl Task {
     fn new(link: MeshLink, mail: Mail, meter: Meter) -> Task {
         let MeshLink { node, line, shared, dialled } = link;
         let (mut mux, port) = match line {
-            Line::Tls(tls) => (Mux::yamux(tls, meter.clone(), dialled), Port::Missing { ours: dialled }),
+            Line::Tcp(tcp) => (Mux::yamux(tcp, meter.clone(), dialled), Port::Missing { ours: dialled }),
             Line::Quic(line) => {
                 let (mux, stream) =
                     QuicMux::begin(*line, meter.clone(), shared.info.peer, shared.info.remote);

@@ -1,6 +1,7 @@
 //! What carries a link's streams: Yamux over TLS over TCP, or a QUIC connection. The link's task sees one set of verbs;
 //! what they cost and how each ends is here.
 
+use crate::carrier::Carrier;
 use crate::jobs::{end_of, quic_end_of};
 use crate::line::QuicLine;
 use crate::link::SPARE_STREAMS;
@@ -14,8 +15,6 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 /// The multiplexer of one link.
 pub(crate) enum Mux {
@@ -47,13 +46,13 @@ const MOST_STREAMS: usize = 1_024 + SPARE_STREAMS;
 
 impl Mux {
     /// Yamux, as the side that dialled or the other one.
-    pub fn yamux(tls: Box<TlsStream<TcpStream>>, meter: Meter, dialled: bool) -> Mux {
+    pub fn yamux(tcp: Carrier, meter: Meter, dialled: bool) -> Mux {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(MOST_STREAMS);
         // Beside the least that each stream has, a megabyte for all that are busy.
         config.set_max_connection_receive_window(Some((MOST_STREAMS + 4) * yamux::DEFAULT_CREDIT as usize));
         let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
-        let pipe = Pipe::new(tls, meter);
+        let pipe = Pipe::new(tcp, meter);
         let conn = Box::new(yamux::Connection::new(pipe.clone(), config, mode));
         Mux::Yamux { pipe, conn }
     }

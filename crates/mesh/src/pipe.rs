@@ -1,6 +1,7 @@
-//! The byte stream under the multiplexer: TLS over TCP, with writes gathered into few records and reads measured by
+//! The byte stream under the multiplexer: TCP, with TLS or without, with writes gathered into few records and reads measured by
 //! whole frames. Lives on the link's shard; the link pushes, the multiplexer only fills.
 
+use crate::carrier::Carrier;
 use crate::frames::{Header, Inflow, Outflow};
 use crate::gauge::Gauge;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -12,8 +13,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 /// Bytes gathered before the multiplexer has to wait for the socket, between two frames.
 const GATHER_BYTES: usize = 32 * 1024;
@@ -25,7 +24,7 @@ const FULL_BYTES: usize = 2 * GATHER_BYTES;
 pub(crate) struct Pipe(Rc<RefCell<Inner>>);
 
 struct Inner {
-    tls: Box<TlsStream<TcpStream>>,
+    tcp: Carrier,
     out: Vec<u8>,
     at: usize,
     outflow: Outflow,
@@ -49,11 +48,11 @@ enum Ending {
 }
 
 impl Pipe {
-    pub fn new(tls: Box<TlsStream<TcpStream>>, meter: Meter) -> Pipe {
+    pub fn new(tcp: Carrier, meter: Meter) -> Pipe {
         let inflow = Inflow::new(meter.clock().now());
         let (out, outflow) = (Vec::new(), Outflow::default());
         Pipe(Rc::new(RefCell::new(Inner {
-            tls,
+            tcp,
             out,
             at: 0,
             outflow,
@@ -111,7 +110,7 @@ impl Pipe {
         let mut waste = [0; 1024];
         let mut inner = self.0.borrow_mut();
         loop {
-            match ready!(read(&mut inner.tls, cx, &mut waste)) {
+            match ready!(read(&mut inner.tcp, cx, &mut waste)) {
                 Ok(count) if count > 0 => {}
                 _ => return Poll::Ready(()),
             }
@@ -125,7 +124,7 @@ impl Inner {
             return Poll::Ready(Ok(()));
         }
         while self.at < self.out.len() {
-            let Poll::Ready(count) = Pin::new(&mut *self.tls).poll_write(cx, &self.out[self.at..]) else {
+            let Poll::Ready(count) = Pin::new(&mut self.tcp).poll_write(cx, &self.out[self.at..]) else {
                 return self.full();
             };
             let count = count?;
@@ -136,7 +135,7 @@ impl Inner {
             self.meter.sent(count);
             self.gauge.wrote(self.meter.clock().now(), count);
         }
-        let Poll::Ready(flushed) = Pin::new(&mut *self.tls).poll_flush(cx) else { return self.full() };
+        let Poll::Ready(flushed) = Pin::new(&mut self.tcp).poll_flush(cx) else { return self.full() };
         flushed?;
         self.gauge.emptied(self.meter.clock().now());
         self.out = Vec::new();
@@ -172,7 +171,7 @@ impl Inner {
             }
             if self.inflow.body_left() > 0 {
                 let most = bytes.len().min(self.inflow.body_left());
-                let count = ready!(read(&mut self.tls, cx, &mut bytes[..most]))?;
+                let count = ready!(read(&mut self.tcp, cx, &mut bytes[..most]))?;
                 self.uncounted += count;
                 let ended = count > 0 && self.inflow.handle_body(count);
                 return Poll::Ready(Ok(self.count(count, ended)));
@@ -181,7 +180,7 @@ impl Inner {
                 let (count, ended) = self.inflow.give(bytes);
                 return Poll::Ready(Ok(self.count(count, ended)));
             };
-            let count = ready!(read(&mut self.tls, cx, room))?;
+            let count = ready!(read(&mut self.tcp, cx, room))?;
             if count == 0 {
                 let cut = self.inflow.is_cut();
                 if !cut && self.hold(cx) {
@@ -224,9 +223,9 @@ impl Inner {
     }
 }
 
-fn read(tls: &mut TlsStream<TcpStream>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+fn read(tcp: &mut Carrier, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(bytes);
-    ready!(Pin::new(tls).poll_read(cx, &mut buf))?;
+    ready!(Pin::new(tcp).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
 }
 
@@ -258,6 +257,6 @@ impl AsyncWrite for Pipe {
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.0.borrow_mut();
         ready!(inner.poll_push(cx))?;
-        Pin::new(&mut *inner.tls).poll_shutdown(cx)
+        Pin::new(&mut inner.tcp).poll_shutdown(cx)
     }
 }

@@ -3,18 +3,20 @@
 //! at most so that it reaches the other side.
 
 use crate::canary::{self, Canary};
+use crate::carrier::Carrier;
 use crate::control::{Control, Known};
 use crate::exchange::{Exchange, LEARN};
 use crate::handle::{Info, Limits, Shared};
 use crate::handshake::{Acceptor, Agreed, Dialler, Failure, Local, NONCE_BYTES, emit_turn};
 use crate::line::Line;
 use crate::link::{MeshLink, SPARE_STREAMS};
+use crate::plain::Plain;
 use crate::quic::{Greeted, Quic, listen};
 use crate::rate::Memory;
 use crate::reason::goodbye;
 use crate::registry::Registry;
 use crate::tls::{Tls, fault_of, proven};
-use crate::{Identity, MeshConfig, MeshConfigError};
+use crate::{Identity, MeshConfig, MeshConfigError, Protection};
 use peerkeep_core::{Addr, Fault, FaultKind, Greeting, PeerKey, StackId, Step};
 use peerkeep_net::{Io, MeetError, Meeting, Met, QuicDial, QuicIo, QuicServer, Role, Stack, Terms, Verdict};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -48,10 +50,11 @@ pub(crate) struct Node {
     pub learn: Memory,
     pub random: SystemRandom,
     pub tls: Tls,
+    plain: Plain,
     pub quic: Quic,
     /// Our boot epoch as an answer last named it; 0 before the first.
     pub epoch: AtomicU64,
-    terms: RwLock<(Arc<Local>, Limits)>,
+    terms: RwLock<(Arc<Local>, Limits, Protection)>,
 }
 
 impl MeshStack {
@@ -75,6 +78,7 @@ impl MeshStack {
             exchange,
             learn: Memory::new(LEARN),
             random: SystemRandom::new(),
+            plain: Plain::new(identity)?,
             tls,
             quic,
             epoch: AtomicU64::new(0),
@@ -106,18 +110,23 @@ impl std::fmt::Debug for MeshStack {
 }
 
 impl Node {
-    fn terms(me: PeerKey, config: &MeshConfig) -> Result<(Arc<Local>, Limits), MeshConfigError> {
+    fn terms(me: PeerKey, config: &MeshConfig) -> Result<(Arc<Local>, Limits, Protection), MeshConfigError> {
         config.check()?;
         let limits = Limits {
             channels: config.max_channels,
             budget_bytes: config.send_budget_bytes,
             message_bytes: config.max_message_bytes,
         };
-        Ok((Arc::new(Local::new(me, config)), limits))
+        Ok((Arc::new(Local::new(me, config)), limits, config.protection))
     }
 
     pub fn current(&self) -> (Arc<Local>, Limits) {
-        self.terms.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let terms = self.terms.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (terms.0.clone(), terms.1)
+    }
+
+    fn protection(&self) -> Protection {
+        self.terms.read().unwrap_or_else(|poisoned| poisoned.into_inner()).2
     }
 
     /// Peers worth telling `to`, who is at `there`.
@@ -149,10 +158,11 @@ impl Node {
     }
 
     async fn dial_tcp(&self, tcp: TcpStream, terms: &Terms) -> Greeted {
-        let connector = TlsConnector::from(self.tls.client(terms.expect));
-        let tls = connector.connect(Tls::no_name(), tcp).await.map_err(|e| fault_of(Step::Secure, &e))?;
-        let peer = proven(tls.get_ref().1)?;
-        let mut line = Line::Tls(Box::new(TlsStream::Client(tls)));
+        let (carrier, peer) = match self.protection() {
+            Protection::Tls => self.dial_tls(tcp, terms.expect).await?,
+            plain => self.dial_plain(plain, tcp, terms).await?,
+        };
+        let mut line = Line::Tcp(carrier);
         let mut out = Vec::new();
         match self.hello(peer, terms, &mut out) {
             Ok(dialler) => {
@@ -161,6 +171,32 @@ impl Node {
             }
             Err(failure) => Err(line.part(failure).await),
         }
+    }
+
+    async fn dial_tls(&self, tcp: TcpStream, expect: Option<PeerKey>) -> Secured {
+        let connector = TlsConnector::from(self.tls.client(expect));
+        let tls = connector.connect(Tls::no_name(), tcp).await.map_err(|e| fault_of(Step::Secure, &e))?;
+        let peer = proven(tls.get_ref().1)?;
+        Ok((Carrier::Tls(Box::new(TlsStream::Client(tls))), peer))
+    }
+
+    async fn dial_plain(&self, protection: Protection, mut tcp: TcpStream, terms: &Terms) -> Secured {
+        protection.check(&terms.remote)?;
+        let peer = self.plain.dial(&mut tcp, terms.expect, &self.random).await?;
+        Ok((Carrier::Plain(tcp), peer))
+    }
+
+    async fn accept_tls(&self, tcp: TcpStream) -> Secured {
+        let acceptor = TlsAcceptor::from(self.tls.server());
+        let tls = acceptor.accept(tcp).await.map_err(|e| fault_of(Step::Secure, &e))?;
+        let peer = proven(tls.get_ref().1)?;
+        Ok((Carrier::Tls(Box::new(TlsStream::Server(tls))), peer))
+    }
+
+    async fn accept_plain(&self, protection: Protection, mut tcp: TcpStream, remote: &Addr) -> Secured {
+        protection.check(remote)?;
+        let peer = self.plain.accept(&mut tcp, &self.random).await?;
+        Ok((Carrier::Plain(tcp), peer))
     }
 
     /// Appends a hello to `out`.
@@ -187,11 +223,12 @@ impl Node {
     }
 
     async fn accept(self: Arc<Node>, tcp: TcpStream, remote: Addr) -> Meets {
-        let acceptor = TlsAcceptor::from(self.tls.server());
-        let tls = acceptor.accept(tcp).await.map_err(|e| fault_of(Step::Secure, &e))?;
-        let peer = proven(tls.get_ref().1)?;
+        let (carrier, peer) = match self.protection() {
+            Protection::Tls => self.accept_tls(tcp).await?,
+            plain => self.accept_plain(plain, tcp, &remote).await?,
+        };
         let (local, limits) = self.current();
-        let mut line = Line::Tls(Box::new(TlsStream::Server(tls)));
+        let mut line = Line::Tcp(carrier);
         let mut machine = Acceptor::new(local, peer, remote);
         match listen(&mut line, &mut machine).await {
             Ok(agreed) => {
@@ -222,6 +259,7 @@ impl Node {
             seen: agreed.seen,
             exchange: agreed.exchange,
             mail: agreed.mail,
+            secure: line.is_secure(),
         };
         let met = Met { key: peer, greeting: Some(agreed.greeting), listen: agreed.listen };
         (met, MeshMeeting(Box::new(Inner { node: self, line, info, limits, machine })))
@@ -247,6 +285,7 @@ impl Stack for MeshStack {
     }
 }
 
+type Secured = Result<(Carrier, PeerKey), Fault>;
 type Meets = Result<(Met, MeshMeeting), MeetError>;
 
 /// A peer that was met and waits for the core's word.

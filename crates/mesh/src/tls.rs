@@ -160,6 +160,10 @@ pub enum Detail {
     Certificate,
     /// The other side said no in TLS's words.
     Alert,
+    /// TLS is switched off here and the other side speaks something else, perhaps TLS.
+    NotPlain,
+    /// TLS is switched off for loopback alone, and the address is another.
+    Exposed,
 }
 
 /// The fault of an I/O error during or after the TLS handshake.

@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use peerkeep_core::{Addr, AddrKind, FaultKind, PeerKey, Step};
-use peerkeep_mesh::Identity;
+use peerkeep_mesh::{Identity, Protection};
 use peerkeep_net::{Io, MeetError, Meeting, Quic, QuicIo, QuicOptions, Stack, Terms};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const SECRET: &str = "the secret of the test network";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/python/mesh_quic.py");
@@ -319,6 +319,95 @@ async fn openssl_s1_15_we_dial_s_server_and_a_bad_certificate_is_refused() {
                 other => panic!("{algorithm}: {other:?}"),
             }
         }
+    })
+    .await;
+}
+
+type Ends = (ChildStdin, ChildStdout);
+
+/// One end of a tunnel that OpenSSL makes: what goes in and what comes out.
+fn tunnel_end(papers: &Papers, words: &[&str]) -> (Child, Ends) {
+    let mut child = papers.openssl(words).stderr(Stdio::null()).spawn().expect("openssl starts");
+    let ends = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    (child, ends)
+}
+
+/// Joins a socket with an end of the tunnel, until either closes.
+async fn join(tcp: TcpStream, (mut into, mut out): Ends) {
+    let (mut read, mut write) = tcp.into_split();
+    tokio::select! {
+        _ = tokio::io::copy(&mut read, &mut into) => {}
+        _ = tokio::io::copy(&mut out, &mut write) => {}
+    }
+}
+
+/// Passes bytes on between the two ends of the tunnel and keeps a copy of them.
+async fn record(tcp: TcpStream, to: SocketAddr, seen: Arc<std::sync::Mutex<Vec<u8>>>) {
+    let other = loop {
+        match TcpStream::connect(to).await {
+            Ok(other) => break other,
+            // It does not listen yet; the test as a whole is bounded.
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    };
+    let ((mut a, mut b), (mut c, mut d)) = (tcp.into_split(), other.into_split());
+    let pass = async |from: &mut tokio::net::tcp::OwnedReadHalf, to: &mut tokio::net::tcp::OwnedWriteHalf| {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut bytes).await {
+            seen.lock().expect("sound").extend_from_slice(&bytes[..count]);
+            if to.write_all(&bytes[..count]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = pass(&mut a, &mut d) => {}
+        () = pass(&mut c, &mut b) => {}
+    }
+}
+
+/// The other form of the setting: TLS is a foreign tool's, ours is off, on loopback.
+#[tokio::test]
+async fn openssl_s1_3_nodes_without_tls_of_their_own_talk_through_a_tunnel_that_openssl_makes() {
+    if !has_openssl() {
+        return;
+    }
+    local(async {
+        let plain = |config: &mut peerkeep_mesh::MeshConfig| {
+            config.protection = Protection::Plain { anywhere: false };
+        };
+        let (a, b) = (Node::with(1, plain), Node::with(2, plain));
+        let mut incoming = b.registry.accept("echo", 1).expect("free");
+        let papers = Papers::new("ec");
+        // A free port: s_server with `-quiet` does not say which one it took.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr());
+        let server_at = free.expect("a port");
+        let (_server, server) = tunnel_end(
+            &papers,
+            &["s_server", "-quiet", "-naccept", "1", "-tls1_3", "-accept", &server_at.to_string()],
+        );
+        let middle = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let middle_at = middle.local_addr().expect("bound").to_string();
+        let (_client, client) =
+            tunnel_end(&papers, &["s_client", "-quiet", "-tls1_3", "-connect", &middle_at]);
+        let (tcp, _) = soon(middle.accept()).await.expect("s_client connects");
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        tokio::task::spawn_local(record(tcp, server_at, seen.clone()));
+        let ((to_tunnel, at_tunnel), (from_tunnel, at_b)) = (sockets().await, sockets().await);
+        tokio::task::spawn_local(join(at_tunnel, client));
+        tokio::task::spawn_local(join(from_tunnel, server));
+        let both = async { tokio::join!(dial(&a, Some(b.key()), to_tunnel), accept(&b, admit(), at_b)) };
+        let (at_a, at_b) = soon(both).await;
+        let (at_a, _at_b) = (at_a.expect("up"), at_b.expect("up"));
+        let mut channel = soon(at_a.handle.open("echo")).await.expect("agreed");
+        channel.write_all(b"words in a tunnel here").await.expect("written");
+        let _open = echo_back(&mut incoming).await;
+        let mut back = [0; 22];
+        soon(channel.read_exact(&mut back)).await.expect("read");
+        assert_eq!(&back, b"words in a tunnel here");
+        let seen = seen.lock().expect("sound");
+        let shows = |text: &[u8]| seen.windows(text.len()).any(|window| window == text);
+        assert!(seen.len() > 1_000 && !shows(b"words in a tunnel") && !shows(b"peerkeep-plain/1"));
     })
     .await;
 }
