@@ -56,6 +56,7 @@ pub enum Command {
     Status(cmd::status::Args),
     Peers(cmd::peers::Args),
     Peer(cmd::peer::Args),
+    Pending(cmd::pending::Args),
     Why(cmd::why::Args),
     Measure(cmd::measure::Args),
     Connect(cmd::connect::Args),

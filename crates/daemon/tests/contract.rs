@@ -123,6 +123,7 @@ fn real_answers_are_what_the_document_says() {
         ("/v1/live", "/v1/live".into()),
         ("/v1/ready", "/v1/ready".into()),
         ("/v1/status", "/v1/status".into()),
+        ("/v1/pending", "/v1/pending".into()),
         ("/v1/peers", "/v1/peers".into()),
         ("/v1/peers/{id}", format!("/v1/peers/{id}")),
         ("/v1/peers/{id}/why", format!("/v1/peers/{id}/why")),

@@ -84,8 +84,8 @@ pub use settings::{
 };
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,
-    ErrorStatus, HealthStatus, Measurement, NodeStatus, PeerStatus, Reason, Stage, Standing, States, Totals,
-    Why,
+    ErrorStatus, HealthStatus, Measurement, NodeStatus, PeerStatus, PendingStatus, Reason, Stage, Standing,
+    States, Totals, Why,
 };
 #[doc(hidden)]
 pub use store::fuzzing;

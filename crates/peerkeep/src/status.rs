@@ -106,6 +106,15 @@ pub struct ConnStatus {
     /// What carries it: `tcp` or `quic`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub transport: Option<String>,
+    /// Whether nobody on the way can read or change what it carries: TLS, or QUIC. Only while it is up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub secure: Option<bool>,
+    /// The version of the protocol that both speak. Only while it is up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<u32>,
+    /// What both sides can do, as their hellos said: `exchange` (telling of peers), `mail` (messages).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub capabilities: Vec<String>,
     /// Our end as the peer sees it, as `ip:port`: behind a router that is the router's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub local: Option<String>,
@@ -126,6 +135,18 @@ pub struct ConnStatus {
     /// How good it is. Only while it is up.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub health: Option<HealthStatus>,
+}
+
+/// A connection that is being set up, in either direction.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PendingStatus {
+    /// Whom it is with: the peer that is dialled, or has said its name. Nothing yet for most that arrive.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<PeerId>,
+    /// The connection.
+    #[serde(flatten)]
+    pub conn: ConnStatus,
 }
 
 /// How good a connection is: the parts, their mean, and what was measured. Parts without samples are left out.

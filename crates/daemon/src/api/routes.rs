@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use peerkeep::{
     Answer, BanStatus, CommandError, Event, Measurement, Node, NodeStatus, PeerAddress, PeerId, PeerStatus,
-    Place, Reason, Settings, Target, Why, parse_target,
+    PendingStatus, Place, Reason, Settings, Target, Why, parse_target,
 };
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -109,6 +109,11 @@ fn all() -> Routes {
         .get("/v1/peers", peers, &About::new("Every known peer").gives::<Vec<PeerStatus>>())
         .get("/v1/peers/{id}", peer, &About::new("One peer").gives::<PeerStatus>())
         .get("/v1/peers/{id}/why", why, &About::new("Why it is, or is not, connected").gives::<Why>())
+        .get(
+            "/v1/pending",
+            pending,
+            &About::new("The connections being set up, in both directions").gives::<Vec<PendingStatus>>(),
+        )
         .get(
             "/v1/limits",
             limits,
@@ -305,6 +310,10 @@ fn noted<T>(what: &'static str, peer: &str, said: Said<T>) -> Said<T> {
         let (peer, why) = (out::clean(peer), out::clean(&refused.failure.message));
         tracing::info!(what, %peer, %why, "a command was refused");
     })
+}
+
+async fn pending(State(api): State<Api>) -> Json<Vec<PendingStatus>> {
+    Json(api.node.pending().await)
 }
 
 async fn bans(State(api): State<Api>) -> Json<Vec<BanStatus>> {

@@ -14,6 +14,7 @@ pub mod measure;
 pub mod openapi;
 pub mod peer;
 pub mod peers;
+pub mod pending;
 pub mod replay;
 pub mod reset;
 pub mod retry;
@@ -59,6 +60,7 @@ async fn talk(shared: &Shared, command: Command) -> Ended {
         Command::Status(args) => status::run(shared, args).await,
         Command::Peers(args) => peers::run(shared, args).await,
         Command::Peer(args) => peer::run(shared, args).await,
+        Command::Pending(args) => pending::run(shared, args).await,
         Command::Why(args) => why::run(shared, args).await,
         Command::Connect(args) => connect::run(shared, args).await,
         Command::Disconnect(args) => disconnect::run(shared, args).await,

@@ -74,6 +74,13 @@ fn connection(link: &ConnStatus) -> String {
     if let Some(local) = &link.local {
         text.push_str(&format!(" from {}", out::clean(local)));
     }
+    if link.secure == Some(false) {
+        text.push_str("\nWITHOUT TLS: neither private nor safe from change");
+    }
+    if let Some(version) = link.version {
+        let can = link.capabilities.join(", ");
+        text.push_str(&format!("\nversion {version}{}{can}", if can.is_empty() { "" } else { ", " }));
+    }
     if let Some(ms) = link.rtt_ms {
         text.push_str(&format!("\nround trip {}", rtt(ms)));
     }

@@ -1,10 +1,11 @@
 //! Document 001's face of a node: a connection now or a typed refusal, and the questions it asks beforehand. An address
 //! means a peer by proof or by word, never by the source port of a connection.
 
+use super::look::{self, Moment};
 use super::shared::owner_error;
 use super::{EventStream, Node, PAGE, whom};
-use crate::{Answer, CommandError, LimitName, Outcome, PeerAddress, PeerId, Place, Reason};
-use peerkeep_core::{Addr, Direction, Limit, Source, Stage, View};
+use crate::{Answer, CommandError, LimitName, Outcome, PeerAddress, PeerId, PendingStatus, Place, Reason};
+use peerkeep_core::{Addr, ConnView, Direction, Limit, Source, Stage, View};
 use std::time::Duration;
 
 impl Node {
@@ -54,6 +55,17 @@ impl Node {
             }
             _ => self.connect(peer, wait).await,
         }
+    }
+
+    /// The connections that are being set up, in both directions; those that are only told why not are among them.
+    pub async fn pending(&self) -> Vec<PendingStatus> {
+        let copy = |view: View<'_>, now| {
+            let pending = view.conns().filter(|conn| !matches!(conn.stage, Stage::Up | Stage::Closing));
+            let key = |conn: &ConnView| Some(view.contact(conn.contact?)?.who.key);
+            (pending.map(|conn| (key(&conn), conn)).collect::<Vec<_>>(), Moment::new(now))
+        };
+        let Ok((pending, moment)) = self.shared.owner.ask(copy).await else { return Vec::new() };
+        pending.iter().map(|(key, conn)| look::pending(conn, *key, moment)).collect()
     }
 
     /// Whether an inbound connection would be turned away for want of a slot.
@@ -124,7 +136,7 @@ impl Node {
         }
         let Some(Place::Ip(at)) = address.place else { return Ok(false) };
         let question = move |view: View<'_>, _| {
-            let ours = |conn: &peerkeep_core::ConnView| conn.direction == Direction::Outbound;
+            let ours = |conn: &ConnView| conn.direction == Direction::Outbound;
             view.conns().any(|conn| conn.stage == Stage::Up && ours(&conn) && conn.remote == at)
         };
         self.shared.owner.ask(question).await.map_err(owner_error)

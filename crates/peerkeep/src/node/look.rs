@@ -5,12 +5,14 @@ use super::hub::Extra;
 use crate::why::{clause, remedy};
 use crate::{
     AddressStatus, BanReason, BanStatus, BanTarget, ConnStatus, ConnectionState, Direction, ErrorStatus,
-    Facets, FourState, HealthStatus, PeerAddress, PeerId, PeerStatus, Reason, Stage, Standing, States,
-    Timestamp, Why, multiaddr_of, print_target,
+    Facets, FourState, HealthStatus, PeerAddress, PeerId, PeerStatus, PendingStatus, Reason, Stage, Standing,
+    States, Timestamp, Why, multiaddr_of, print_target,
 };
 use multiaddr::Multiaddr;
 use peerkeep_core as core;
 use peerkeep_core::{Ban, ConnView, ContactView, Fault, FaultKind, Refusal, Time};
+use peerkeep_mesh::Info;
+use peerkeep_mesh::tls::Detail;
 use std::time::Duration;
 
 impl From<core::Standing> for Standing {
@@ -103,9 +105,8 @@ impl Seen {
 pub(super) struct Beside {
     pub extra: Extra,
     pub names: Vec<PeerAddress>,
-    pub agent: Option<String>,
-    /// Where the peer sees us.
-    pub local: Option<core::Addr>,
+    /// What was agreed on the connection, while it is up.
+    pub agreed: Option<Info>,
 }
 
 /// All about one peer.
@@ -135,19 +136,19 @@ pub(super) fn peer(seen: &Seen, beside: Beside, at: Moment) -> PeerStatus {
         banned: contact.banned_until.is_some_and(|until| until > at.now),
         trusted_on_first_use: beside.extra.first_use,
         addresses,
-        link: conn.as_ref().map(|conn| link(conn, beside.local, at)),
+        link: conn.as_ref().map(|conn| link(conn, beside.agreed.as_ref(), at)),
         age_seconds: up_at.map(|up| at.now.since(up).as_secs()),
         attempts: attempts(contact),
         max_attempts: max_attempts(contact),
         next_retry_in_ms: contact.retry_at.map(|due| millis(due.since(at.now))),
         last_error: contact.last_fault.map(error),
         last_close: contact.last_close.map(Into::into),
-        agent: beside.agent,
+        agent: beside.agreed.map(|agreed| agreed.agent.into_string()),
         states,
     }
 }
 
-fn link(conn: &ConnView, local: Option<core::Addr>, at: Moment) -> ConnStatus {
+fn link(conn: &ConnView, agreed: Option<&Info>, at: Moment) -> ConnStatus {
     let up = conn.stage == core::Stage::Up;
     let ago = |time: Time| up.then(|| millis(at.now.since(time)));
     ConnStatus {
@@ -158,7 +159,10 @@ fn link(conn: &ConnView, local: Option<core::Addr>, at: Moment) -> ConnStatus {
         connected_at: conn.up_at.map(|up| at.wall_of(up)),
         remote: Some(conn.remote.socket().to_string()),
         transport: Some(transport(&conn.remote).to_owned()),
-        local: local.map(|local| local.socket().to_string()),
+        secure: agreed.map(|agreed| agreed.secure),
+        version: agreed.map(|agreed| agreed.version),
+        capabilities: agreed.map(capabilities).unwrap_or_default(),
+        local: agreed.and_then(|agreed| agreed.seen).map(|local| local.socket().to_string()),
         rtt_ms: rtt_ms(conn),
         channels: conn.report.channels.into(),
         last_received_ms_ago: ago(conn.report.received_at),
@@ -166,6 +170,15 @@ fn link(conn: &ConnView, local: Option<core::Addr>, at: Moment) -> ConnStatus {
         last_sent_ms_ago: ago(conn.report.sent_at),
         health: up.then(|| health(conn, at)),
     }
+}
+
+fn capabilities(agreed: &Info) -> Vec<String> {
+    agreed.capabilities().map(str::to_owned).collect()
+}
+
+/// A connection that is not up yet; `key` is what is known of the other end.
+pub(super) fn pending(conn: &ConnView, key: Option<core::PeerKey>, at: Moment) -> PendingStatus {
+    PendingStatus { peer: key.filter(core::PeerKey::is_identity).map(PeerId), conn: link(conn, None, at) }
 }
 
 fn health(conn: &ConnView, at: Moment) -> HealthStatus {
@@ -282,6 +295,12 @@ pub(super) fn error(fault: Fault) -> ErrorStatus {
             peerkeep_mesh::Reason::Unsaid => format!("{} and did not say why", kind.text()),
             reason => format!("{}: {}", kind.text(), reason.text()),
         },
+        (FaultKind::Secure, Ok(detail)) if detail == Detail::Exposed as i32 => {
+            "TLS is switched off here, for loopback alone".to_owned()
+        }
+        (FaultKind::Protocol, Ok(detail)) if detail == Detail::NotPlain as i32 => {
+            "TLS is switched off here, and they speak something else".to_owned()
+        }
         _ => kind.text().to_owned(),
     };
     ErrorStatus { kind, step, detail: fault.detail, text: format!("{}: {what}", step.text()) }

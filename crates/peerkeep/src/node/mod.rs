@@ -461,8 +461,7 @@ impl Node {
             } else {
                 Vec::new()
             },
-            agent: link.as_ref().map(|link| link.handle.info().agent.to_string()),
-            local: link.and_then(|link| link.handle.info().seen),
+            agreed: link.map(|link| link.handle.info().clone()),
         }
     }
 }

@@ -155,7 +155,7 @@ impl Shared {
             (Some(old), Some(new)) => old.is_same(new),
             _ => false,
         };
-        let moved_out = !same_secret || old_name != mesh.network;
+        let moved_out = !same_secret || old_name != mesh.network || old.tls != new.tls;
         mesh.check().map_err(|error| part_error("network", error.to_string()))?;
         let preference = config.preference;
         // Bound before anything is changed: an address that cannot be had changes nothing.
@@ -176,6 +176,10 @@ impl Shared {
             self.leave_network().await;
         }
         self.apply_wishes(&old, &new).await;
+        let before = old.warnings();
+        for warning in new.warnings().iter().filter(|warning| !before.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
         self.hub.bell.ring(EventKind::Configured);
         Ok(later)
     }
@@ -216,9 +220,10 @@ impl Shared {
         self.note_journal(ailment);
     }
 
-    /// Whoever was met under another name or secret has to show that it belongs to this network, too.
+    /// Whoever was met under another name or secret has to show that it belongs to this network, too, and what was
+    /// agreed without TLS does not go on beside it.
     async fn leave_network(&self) {
-        tracing::info!("the network or its secret changed: all connections are made anew");
+        tracing::info!("the network, its secret or its TLS changed: all connections are made anew");
         for (key, _) in self.directory.all() {
             let _ = self.command(Command::Disconnect(whom::who(key))).await;
         }

@@ -13,7 +13,7 @@ use crate::{
     StartError, Timestamp,
 };
 use peerkeep_core::{Action, Addr, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, Target, Who};
-use peerkeep_mesh::{Listen, MeshConfig, MeshStack, QuicKeepalive, Registry, Secret};
+use peerkeep_mesh::{Listen, MeshConfig, MeshStack, Protection, QuicKeepalive, Registry, Secret};
 use peerkeep_net::{
     Directory, JournalOptions, ListenError, Listener, Names, Quic, QuicListener, QuicOptions, Setup, Shards,
     StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
@@ -219,6 +219,10 @@ pub(super) fn mesh_config(settings: &Settings, secret: Option<Secret>, listen: L
         send_budget_bytes: u32::try_from(settings.limits.send_budget.0).unwrap_or(u32::MAX),
         max_message_bytes: u32::try_from(settings.limits.message.0).unwrap_or(u32::MAX),
         early_data: settings.quic.early_data,
+        protection: match settings.tls.enabled {
+            true => Protection::Tls,
+            false => Protection::Plain { anywhere: settings.tls.insecure },
+        },
         quic_keepalive,
         ..MeshConfig::default()
     }

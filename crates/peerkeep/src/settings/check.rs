@@ -50,6 +50,12 @@ impl Settings {
         if self.network.open && self.admission() == crate::Admission::Open {
             warnings.push("network.open is true: anybody may connect to this node".to_owned());
         }
+        if !self.tls.enabled {
+            let place = if self.tls.insecure { "" } else { " on loopback" };
+            warnings.push(format!(
+                "tls.enabled is false: connections over TCP{place} are neither private nor safe from change"
+            ));
+        }
         warnings
     }
 
@@ -94,6 +100,7 @@ impl Settings {
         let mut wrong = |key: &str, what: String| mistakes.push(at(places, key, what));
         self.check_names(&mut wrong);
         self.check_addresses(&mut wrong);
+        self.check_tls(&mut wrong);
         self.check_numbers(&mut wrong);
         self.check_metrics(&mut wrong);
         if let Err(error) = self.to_core(PeerKey::ed25519([0; 32]), 1).check() {
@@ -141,6 +148,20 @@ impl Settings {
                 format!(
                     "{address} can be reached from other machines, and nothing says who may join: set \
                      network.secret_file or network.allow, or network.open = true to let anybody in"
+                ),
+            );
+        }
+    }
+
+    fn check_tls(&self, wrong: &mut impl FnMut(&str, String)) {
+        let open = |address: &&ListenAddress| address.has_tcp() && !Addr::tcp(address.socket).is_loopback();
+        let plain = !self.tls.enabled && !self.tls.insecure;
+        if let Some(address) = self.listen.addresses.iter().find(open).filter(|_| plain) {
+            wrong(
+                "tls.enabled",
+                format!(
+                    "{address} can be reached from other machines, and without TLS whoever is on the way reads and \
+                     changes everything: listen on loopback, or set tls.insecure = true to do it all the same"
                 ),
             );
         }

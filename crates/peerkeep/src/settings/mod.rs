@@ -33,6 +33,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// `[listen]`
     pub listen: ListenSettings,
+    /// `[tls]`
+    pub tls: TlsSettings,
     /// `[quic]`
     pub quic: QuicSettings,
     /// `[peers]`
@@ -120,6 +122,16 @@ section! {
         announce: Vec<ListenAddress> = Vec::new(),
         /// Take the next free port of the following 16 when one is taken.
         next_port: bool = false,
+    }
+}
+
+section! {
+    /// What protects connections over TCP. QUIC always has TLS.
+    TlsSettings["tls"] {
+        /// TLS 1.3; `false` leaves encryption to somebody else.
+        enabled: bool = true,
+        /// Do without TLS also beyond loopback.
+        insecure: bool = false,
     }
 }
 
@@ -456,6 +468,7 @@ impl Settings {
         self.node.visit(visitor);
         self.network.visit(visitor);
         self.listen.visit(visitor);
+        self.tls.visit(visitor);
         self.quic.visit(visitor);
         self.peers.visit(visitor);
         self.limits.visit(visitor);
