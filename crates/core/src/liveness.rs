@@ -7,7 +7,8 @@ use crate::state::Sweep;
 use crate::verdict::{self, BAN_AT, BAN_SPAN};
 use crate::wheel::Owner;
 use crate::{
-    Close, Core, Duplicates, Effect, Effects, Liveness, Report, Stage, Subnet, Target, Time, Told, Violation,
+    Close, Core, Duplicates, Effect, Effects, Fault, FaultKind, Liveness, Report, Stage, Step, Subnet,
+    Target, Time, Told, Violation,
 };
 
 /// Conns looked at per sweep and step.
@@ -16,7 +17,11 @@ const SWEEP_ROWS: u32 = 64;
 impl Core {
     pub(crate) fn on_conn_timer(&mut self, row: u32, out: &mut Effects) {
         match self.conns.row(row).stage {
-            Stage::Resolving | Stage::Dialing => self.abandon(row, Close::Timeout, out),
+            Stage::Resolving => {
+                self.conns.row_mut(row).fault = Some(Fault::new(Step::Resolve, FaultKind::Timeout));
+                self.abandon(row, Close::Timeout, out);
+            }
+            Stage::Dialing => self.abandon(row, Close::Timeout, out),
             Stage::Offered if self.conns.row(row).is_outbound() => self.abandon(row, Close::Timeout, out),
             Stage::Held => self.on_hold_over(row, out),
             Stage::Arriving | Stage::Offered | Stage::Refusing | Stage::Closing => {

@@ -2,10 +2,12 @@
 //! means a peer by proof or by word, never by the source port of a connection.
 
 use super::look::{self, Moment};
+use super::shared::Shared;
 use super::shared::owner_error;
-use super::{EventStream, Node, PAGE, whom};
+use super::whom::{self, Whom};
+use super::{EventStream, Node, PAGE};
 use crate::{Answer, CommandError, LimitName, Outcome, PeerAddress, PeerId, PendingStatus, Place, Reason};
-use peerkeep_core::{Addr, ConnView, Direction, Limit, Source, Stage, View};
+use peerkeep_core::{Addr, ConnView, Direction, Limit, Source, Stage, Target, View, Who};
 use std::time::Duration;
 
 impl Node {
@@ -31,7 +33,7 @@ impl Node {
         wait: Duration,
     ) -> Result<Outcome, CommandError> {
         let peer = peer.into();
-        let whom = whom::find(&peer, &self.shared.hub, &self.shared.hub.names).await?;
+        let whom = self.shared.whom(&peer).await?;
         let (who, addrs) = (whom.who, whom.addrs.clone());
         let question = move |view: View<'_>, _| {
             let seen = view.find(&who).and_then(|contact| view.contact(contact));
@@ -140,5 +142,33 @@ impl Node {
             view.conns().any(|conn| conn.stage == Stage::Up && ours(&conn) && conn.remote == at)
         };
         self.shared.owner.ask(question).await.map_err(owner_error)
+    }
+}
+
+impl Shared {
+    /// Whom a caller means. An address where a banned peer was met, or was named to be, stands for that peer, so that
+    /// nothing is sent there (S1.12); what a peer says about its own address does not, or it could bar others from us.
+    pub(super) async fn whom(&self, peer: &PeerAddress) -> Result<Whom, CommandError> {
+        let whom = whom::find(peer, &self.hub, &self.hub.names).await?;
+        if whom.who.key.is_identity() {
+            return Ok(whom);
+        }
+        let addrs = whom.addrs.clone();
+        let banned = move |view: View<'_>, _| {
+            let is_there = |who: &Who| {
+                let seen = view.find(who).and_then(|contact| view.contact(contact));
+                seen.is_some_and(|seen| {
+                    let there = seen.addrs.iter().filter(|known| known.source >= Source::Named);
+                    seen.banned_until.is_some() && there.into_iter().any(|known| addrs.contains(&known.addr))
+                })
+            };
+            let keys = view.bans().filter_map(|ban| match ban.target {
+                Target::Key(key) => Some(whom::who(key)),
+                Target::Subnet(_) => None,
+            });
+            keys.into_iter().find(is_there)
+        };
+        let banned = self.owner.ask(banned).await.map_err(owner_error)?;
+        Ok(Whom { who: banned.unwrap_or(whom.who), ..whom })
     }
 }

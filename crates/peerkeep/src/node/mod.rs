@@ -80,7 +80,7 @@ impl Node {
         wait: Duration,
     ) -> Result<Outcome, CommandError> {
         let shared = &self.shared;
-        let whom = whom::find(&peer.into(), &shared.hub, &shared.hub.names).await?;
+        let whom = shared.whom(&peer.into()).await?;
         let who = whom.who;
         let already = self.seen(who).await.is_some_and(|seen| seen.contact.standing == Standing::Connected);
         let outcome =
@@ -111,7 +111,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn connect_nowait(&self, peer: impl Into<PeerAddress>) -> Result<Answer, CommandError> {
-        let whom = whom::find(&peer.into(), &self.shared.hub, &self.shared.hub.names).await?;
+        let whom = self.shared.whom(&peer.into()).await?;
         self.shared.command(Command::Connect { who: whom.who, addrs: whom.addrs, named: whom.named }).await
     }
 

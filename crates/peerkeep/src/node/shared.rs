@@ -257,7 +257,7 @@ impl Shared {
 
     /// Wants a peer.
     pub async fn want(&self, peer: &PeerAddress) -> Result<crate::Answer, CommandError> {
-        let whom = whom::find(peer, &self.hub, &self.hub.names).await?;
+        let whom = self.whom(peer).await?;
         self.command(Command::Want { who: whom.who, addrs: whom.addrs, named: whom.named }).await
     }
 
