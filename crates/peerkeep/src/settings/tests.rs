@@ -237,6 +237,28 @@ fn without_secret_and_list_only_loopback_is_listened_on() {
     assert!(open.warnings()[0].contains("anybody"));
 }
 
+/// S1.3: the section may be left out; S1.17: without TLS it takes a word, and off loopback one more.
+#[test]
+fn s1_3_s1_17_tls_is_optional_and_doing_without_it_off_loopback_takes_a_word_of_its_own() {
+    for with in ["", "[tls]\nenabled = true", "[tls]\ninsecure = true"] {
+        let settings = read(with).expect("reads");
+        assert!(settings.tls.enabled && settings.warnings().is_empty(), "{with}");
+    }
+    let plain = "[network]\nopen = true\n[tls]\nenabled = false\n";
+    let local = read(plain).expect("reads");
+    assert!(local.warnings().iter().any(|warning| warning.contains("on loopback are neither private")));
+    for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"] {
+        let text = format!("{plain}[listen]\naddresses = [\"127.0.0.1:1\", \"{address}\"]");
+        assert_eq!(mistakes(&text), [(4, "tls.enabled".into())]);
+        let text = text.replace("enabled = false", "enabled = false\ninsecure = true");
+        let warnings = read(&text).expect("they said so").warnings();
+        assert!(warnings.iter().any(|warning| warning.contains("over TCP are neither private")));
+    }
+    // QUIC has TLS whatever is set.
+    let quic = format!("{plain}[listen]\naddresses = [\"/ip4/0.0.0.0/udp/1/quic-v1\"]");
+    assert!(read(&quic).is_ok());
+}
+
 #[test]
 fn the_defaults_are_the_cores_own() {
     let me = peerkeep_core::PeerKey::ed25519([1; 32]);
