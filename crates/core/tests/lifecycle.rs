@@ -432,3 +432,43 @@ fn s0_24_the_core_speaks_only_in_effects_and_every_run_replays() {
     assert!(replay.ended);
     assert_eq!(replay.core.digest(), rig.core.digest());
 }
+
+/// S1.21: at no moment is it in both places or in neither, and what was there is never written over.
+#[test]
+fn s1_21_a_finished_dial_goes_from_pending_to_active_in_one_step_and_a_second_one_is_resolved() {
+    let mut rig = Rig::new(|_| ());
+    let counts = |rig: &Rig| {
+        let counts = rig.core.view().counts();
+        (counts.pending, counts.up(), counts.total())
+    };
+    rig.connect(1);
+    let first = rig.dialled().expect("a dial");
+    let greeting = Some(Greeting { epoch: 500, ..Greeting::default() });
+    rig.saw(Fact::Met { conn: first, key: peer(1).key, at: at(1), greeting });
+    assert_eq!(counts(&rig), (1, 0, 1));
+    rig.saw(Fact::Ready { conn: first });
+    assert_eq!(counts(&rig), (0, 1, 1), "in the same step");
+    // A dial by address that leads to the same peer: one of the two ends, with a reason, and never more than one is up.
+    let who = Who::mesh(PeerKey::from_addr(at(200)));
+    rig.ask(Command::Connect { who, addrs: addrs(&[at(200)]), named: false });
+    let second = rig.dialled().expect("a dial");
+    rig.saw(Fact::Met { conn: second, key: peer(1).key, at: at(200), greeting });
+    assert_eq!((rig.turned(second), rig.closed()), (None, vec![(first, Close::Replaced)]), "the later dial");
+    assert!(rig.core.view().counts().up() <= 1);
+    rig.gone(first, End::Asked);
+    rig.saw(Fact::Ready { conn: second });
+    assert_eq!(counts(&rig), (0, 1, 1));
+    assert!(
+        rig.core.view().conn(first).is_some_and(|conn| conn.stage == Stage::Up),
+        "the first was not touched"
+    );
+    // Theirs, beside ours that is up: the newer one by their numbers takes over, and ours ends with that reason.
+    let theirs = rig.arrive(at(1)).expect("room");
+    rig.hello(theirs, 1, Greeting { epoch: 500, dial: 7, accepted: (1_000, 99), ..Greeting::default() });
+    let ended: Vec<ConnRef> = rig.closed().into_iter().map(|(conn, _)| conn).collect();
+    assert_eq!(ended, [first], "they no longer have it, so it is closed and not forgotten");
+    assert!(rig.core.view().counts().up() <= 1);
+    rig.gone(first, End::Asked);
+    rig.saw(Fact::Ready { conn: theirs });
+    assert_eq!(counts(&rig), (0, 1, 1));
+}

@@ -113,6 +113,7 @@ async fn dialling(node: &Node, more: &[&str]) -> (Python, Result<Up, MeetError>)
     (python, up)
 }
 
+/// S1.18, with the two below: what the hello carries, byte by byte.
 #[tokio::test]
 async fn the_second_implementation_makes_the_same_vectors() {
     if !can_run() {
@@ -124,6 +125,7 @@ async fn the_second_implementation_makes_the_same_vectors() {
     assert!(said["count"].as_u64() > Some(10));
 }
 
+/// S1.18, S1.22
 #[tokio::test]
 async fn it_dials_us_and_speaks() {
     if !can_run() {
@@ -159,6 +161,7 @@ async fn it_dials_us_and_speaks() {
     .await;
 }
 
+/// S1.18
 #[tokio::test]
 async fn we_dial_it_and_speak() {
     if !can_run() {

@@ -450,3 +450,138 @@ async fn s1_19_s1_20_a_connection_shows_peer_address_direction_and_capabilities(
         b.shutdown().await;
     }
 }
+
+/// S1.17: what was agreed without TLS does not go on beside it.
+#[tokio::test]
+async fn s1_17_switching_tls_on_makes_every_connection_anew() {
+    let plain = |host| {
+        let mut settings = settings(host);
+        (settings.tls.enabled, settings.quic.enabled) = (false, false);
+        settings
+    };
+    let (a, b) = (node(1, plain(1)).await, node(2, plain(2)).await);
+    a.want(address(&b)).await.expect("is accepted");
+    connected(&a, &b).await;
+    let secure = |peer: &peerkeep::PeerStatus| peer.link.as_ref().and_then(|link| link.secure);
+    assert_eq!(secure(&a.peer(b.id()).await.expect("is known")), Some(false));
+    for node in [&b, &a] {
+        let mut settings = node.settings();
+        settings.tls.enabled = true;
+        node.configure(settings).await.expect("holds");
+    }
+    for (node, other) in [(&a, &b), (&b, &a)] {
+        status(node, other.id(), "a private connection", |peer| secure(peer) == Some(true)).await;
+    }
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// Says so many bytes, one at a time, and tells after how long it was cut off.
+async fn drip(to: SocketAddr) -> Duration {
+    let mut socket = TcpStream::connect(to).await.expect("it listens");
+    let began = Instant::now();
+    // The beginning of a TLS record that promises 16 KiB.
+    let mut bytes = [0x16, 3, 1, 0x40, 0].into_iter().chain(std::iter::repeat(1));
+    loop {
+        let byte = [bytes.next().unwrap_or(1)];
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, &byte).await;
+        match tokio::time::timeout(Duration::from_millis(50), socket.read(&mut [0; 64])).await {
+            Ok(_closed) => return began.elapsed(),
+            Err(_not_yet) => assert!(began.elapsed() < PATIENCE, "it is let talk for ever"),
+        }
+    }
+}
+
+/// S1.31: slow, flooding and garbage-sending attackers at once; honest peers get in and are answered meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_31_attackers_are_held_off_and_honest_peers_are_served_meanwhile() {
+    let handshake = Duration::from_secs(2);
+    let mut ours = roomy(1, Duration::from_secs(10));
+    ours.timeouts.handshake = handshake;
+    ours.limits.pending = 64;
+    let a = node(1, ours).await;
+    let Some(peerkeep::Place::Ip(at)) = address(&a).place else { panic!("an IP address") };
+    let at = at.socket();
+    let mut slow = tokio::task::JoinSet::new();
+    (0..8).for_each(|_| drop(slow.spawn(drip(at))));
+    let mut others = tokio::task::JoinSet::new();
+    for garbage in [true, false] {
+        others.spawn(async move {
+            loop {
+                let Ok(mut socket) = TcpStream::connect(at).await else { continue };
+                if garbage {
+                    let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, &[0xee; 512]).await;
+                    let _ = socket.read(&mut [0; 64]).await;
+                }
+            }
+        });
+    }
+    let mut honest = Vec::new();
+    for number in 2..8 {
+        let mut settings = settings(number);
+        settings.backoff.max_attempts = 0;
+        let b = node(number, settings).await;
+        b.want(address(&a)).await.expect("is accepted");
+        honest.push(b);
+    }
+    for b in &honest {
+        connected(&a, b).await;
+    }
+    while let Some(took) = slow.join_next().await {
+        let took = took.expect("no panic");
+        // Those above the limit of arrivals are dropped before.
+        assert!(took < 3 * handshake, "{took:?}");
+    }
+    others.shutdown().await;
+    soon("only the honest ones are left", async {
+        while !a.pending().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(a.connection_count(), honest.len());
+    a.shutdown().await;
+    for b in honest {
+        b.shutdown().await;
+    }
+}
+
+/// The other half of S1.31: whoever answers our dials with garbage is tried again ever more slowly.
+#[tokio::test]
+async fn s1_31_whoever_answers_with_garbage_is_dialled_ever_more_slowly() {
+    let rude = TcpListener::bind("127.0.0.77:0").await.expect("a port");
+    let rude_at = rude.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = rude.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut tcp, &[0xee; 512]).await;
+        }
+    });
+    let mut settings = brief(1, Duration::from_secs(10));
+    settings.backoff = peerkeep::Settings::default().backoff;
+    settings.backoff.first = Duration::from_millis(200);
+    settings.backoff.jitter = peerkeep::PerMille(0);
+    settings.backoff.max_attempts = 4;
+    settings.backoff.fast_window = Duration::ZERO;
+    let a = node(1, settings).await;
+    let mut events = a.events();
+    a.connect_nowait(over_tcp(77, rude_at)).await.expect("is accepted");
+    let mut times = Vec::new();
+    loop {
+        let event = soon("an event", events.next()).await.expect("the node runs");
+        match event.what {
+            peerkeep::EventKind::Dialing { .. } => times.push(Instant::now()),
+            peerkeep::EventKind::GaveUp { attempts, error, .. } => {
+                assert_eq!((attempts, error.map(|error| error.step)), (4, Some(StepName::Secure)));
+                break;
+            }
+            _ => {}
+        }
+    }
+    let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let least = [200, 400, 800].map(Duration::from_millis);
+    assert_eq!(gaps.len(), 3);
+    for (gap, least) in gaps.iter().zip(least) {
+        assert!(*gap + Duration::from_millis(50) >= least, "{gaps:?}");
+    }
+    a.shutdown().await;
+}
