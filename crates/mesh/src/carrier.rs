@@ -16,6 +16,14 @@ pub(crate) enum Carrier {
 }
 
 impl Carrier {
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Carrier::Tls(tls) => tls.get_ref().0,
+            Carrier::Plain(tcp) => tcp,
+        }
+    }
+
     /// Whether nobody on the way can read or change what it carries.
     pub fn is_secure(&self) -> bool {
         matches!(self, Carrier::Tls(_))

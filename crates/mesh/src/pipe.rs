@@ -72,7 +72,7 @@ impl Pipe {
     /// Takes other options for the socket.
     pub fn retune(&self, options: &TcpOptions) {
         let inner = self.0.borrow();
-        if let Err(error) = options.retune(inner.tls.get_ref().0) {
+        if let Err(error) = options.retune(inner.tcp.socket()) {
             tracing::debug!(conn = %inner.meter.conn(), %error, "a socket does not take its new options");
         }
     }

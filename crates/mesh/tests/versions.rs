@@ -6,8 +6,11 @@ use peerkeep_core::FaultKind;
 use peerkeep_mesh::Reason;
 use peerkeep_net::MeetError;
 
+/// Lowest and highest.
+type Range = (u32, u32);
+
 /// Each pair of ranges, and the version that they meet at.
-const MATRIX: [((u32, u32), (u32, u32), Option<u32>); 9] = [
+const MATRIX: [(Range, Range, Option<u32>); 9] = [
     ((1, 1), (1, 1), Some(1)),
     ((1, 1), (1, 2), Some(1)),
     ((1, 1), (2, 2), None),

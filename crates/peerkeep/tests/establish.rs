@@ -557,7 +557,7 @@ async fn s1_31_whoever_answers_with_garbage_is_dialled_ever_more_slowly() {
         }
     });
     let mut settings = brief(1, Duration::from_secs(10));
-    settings.backoff = peerkeep::Settings::default().backoff;
+    settings.backoff = Settings::default().backoff;
     settings.backoff.first = Duration::from_millis(200);
     settings.backoff.jitter = peerkeep::PerMille(0);
     settings.backoff.max_attempts = 4;
