@@ -19,7 +19,7 @@ pub const MEASURE_TIME: Duration = Duration::from_secs(20);
 /// Bytes of the rounds. The first fits what any link has in flight, the last takes a second at 128 Mbit/s.
 const ROUNDS: [u32; 6] = [16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
 /// A round that lasts so long tells the rate: what one piece more or less arrives at once does not matter by then.
-const ENOUGH: Duration = Duration::from_millis(400);
+const ENOUGH: Duration = Duration::from_millis(600);
 /// The same in round trips: the sender's window opens during the first ones.
 const ENOUGH_TRIPS: u32 = 8;
 /// Round trips measured before the rounds; the quickest counts.

@@ -34,6 +34,9 @@ async fn health(a: &Node, b: &Node) -> HealthStatus {
     link(a, b).await.health.expect("is up")
 }
 
+/// Tests that measure rates run one after the other: they would measure each other.
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[track_caller]
 fn within_a_fifth(what: &str, figure: u32, truth: u32) {
     eprintln!("{what}: {figure} of {truth} kbit/s");
@@ -43,6 +46,7 @@ fn within_a_fifth(what: &str, figure: u32, truth: u32) {
 /// S1.40: the probe that somebody asks for, on ways of three rates.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_40_the_bandwidth_that_is_asked_for_is_within_a_fifth_of_the_way() {
+    let _alone = ONE.lock().await;
     let (a, b, way) = over_a_way(alone).await;
     for kbps in [1_000, 10_000, 100_000] {
         way.shape(kbps);
@@ -53,12 +57,12 @@ async fn s1_40_the_bandwidth_that_is_asked_for_is_within_a_fifth_of_the_way() {
         let sent = way.there().bytes - before;
         assert!(sent < measured.sent_bytes * 11 / 10 + 10_000, "{sent} bytes of {measured:?}");
         assert!(measured.sent_bytes <= 22 << 20 && measured.took_ms < 20_000, "bounded: {measured:?}");
-        let told = status(&a, b.id(), "it counts for the connection", |peer| {
+        status(&a, b.id(), "it counts for the connection", |peer| {
             let rate =
                 peer.link.as_ref().and_then(|link| link.health).and_then(|health| health.bandwidth_kbps);
-            rate == Some(measured.bandwidth_kbps)
-        });
-        told.await;
+            rate.is_some_and(|rate| rate.abs_diff(truth) * 5 <= truth)
+        })
+        .await;
     }
     way.shape(0);
     let quiet = way.there().bytes;
@@ -71,6 +75,7 @@ async fn s1_40_the_bandwidth_that_is_asked_for_is_within_a_fifth_of_the_way() {
 /// S1.40: what an application sends anyway tells the rate, without a probe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_40_the_bandwidth_of_real_traffic_is_within_a_fifth_of_the_way() {
+    let _alone = ONE.lock().await;
     for kbps in [1_000_u32, 10_000] {
         let (a, b, way) = over_a_way(alone).await;
         let mut incoming = b.accept("bulk").expect("a free name");
@@ -78,13 +83,23 @@ async fn s1_40_the_bandwidth_of_real_traffic_is_within_a_fifth_of_the_way() {
         let mut channel = a.open(b.id(), "bulk").await.expect("opens");
         let (_, mut far) = soon("the channel", incoming.next()).await.expect("arrives");
         let reading = tokio::spawn(async move { tokio::io::copy(&mut far, &mut tokio::io::sink()).await });
-        let block = vec![0; 16 * 1024];
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(4) {
-            channel.write_all(&block).await.expect("it takes bytes");
+        let pouring = tokio::spawn(async move {
+            let block = vec![0; 16 * 1024];
+            while channel.write_all(&block).await.is_ok() {}
+        });
+        status(&a, b.id(), "the rate of the way, when its buffers are full", |peer| {
+            let health = peer.link.as_ref().and_then(|link| link.health);
+            health
+                .and_then(|health| health.bandwidth_kbps)
+                .is_some_and(|rate| rate.abs_diff(kbps) * 5 <= kbps)
+        })
+        .await;
+        // And it stays there.
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            within_a_fifth("passing", health(&a, &b).await.bandwidth_kbps.expect("a rate"), kbps);
         }
-        within_a_fifth("passing", health(&a, &b).await.bandwidth_kbps.expect("a rate"), kbps);
-        drop(channel);
+        pouring.abort();
         way.shape(0);
         let _ = soon("the end", reading).await;
         a.shutdown().await;
@@ -92,9 +107,30 @@ async fn s1_40_the_bandwidth_of_real_traffic_is_within_a_fifth_of_the_way() {
     }
 }
 
+/// Over QUIC alike; loopback is quick.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_over_quic_is_measured_as_well() {
+    let _alone = ONE.lock().await;
+    let (a, b) = (node(1, alone(1)).await, node(2, alone(2)).await);
+    let to = address(&b).to_string().replace("/tcp/", "/udp/").replace("/p2p/", "/quic-v1/p2p/");
+    a.connect(to.parse::<peerkeep::PeerAddress>().expect("an address"), PATIENCE).await.expect("connects");
+    connected(&a, &b).await;
+    assert_eq!(link(&a, &b).await.transport.as_deref(), Some("quic"));
+    let measured = a.measure(b.id()).await.expect("measures");
+    eprintln!("{measured:?}");
+    assert!(measured.bandwidth_kbps > 10_000 && measured.rtt_ms < 1_000.0, "{measured:?}");
+    status(&a, b.id(), "it counts for the connection", |peer| {
+        peer.link.as_ref().and_then(|link| link.health).is_some_and(|health| health.bandwidth_kbps.is_some())
+    })
+    .await;
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
 /// One measurement at a time: two would measure each other.
 #[tokio::test]
 async fn a_second_measurement_waits_for_nobody_and_is_refused() {
+    let _alone = ONE.lock().await;
     let (a, b, way) = over_a_way(alone).await;
     way.shape(500);
     let (first, other) = (a.clone(), b.id());
@@ -115,6 +151,7 @@ async fn a_second_measurement_waits_for_nobody_and_is_refused() {
 /// S1.85: a delay gives the latency, a held-up answer the success rate, the wire when bytes last passed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_85_what_a_connection_shows_is_close_to_the_truth() {
+    let _alone = ONE.lock().await;
     let asking = |host| {
         let mut settings = alone(host);
         settings.liveness.silence = Duration::from_millis(400);
@@ -166,6 +203,7 @@ async fn s1_85_what_a_connection_shows_is_close_to_the_truth() {
 /// S1.44: each of the three scores follows what really happens to a link, and the mean follows the three.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_44_the_three_scores_are_fed_by_what_happens_to_a_live_link() {
+    let _alone = ONE.lock().await;
     let asking = |host| {
         let mut settings = alone(host);
         settings.liveness.silence = Duration::from_millis(300);
@@ -204,6 +242,7 @@ async fn s1_44_the_three_scores_are_fed_by_what_happens_to_a_live_link() {
 /// S1.86: every operation of document 001's connection, on a live link.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_86_each_operation_of_a_connection_works_on_a_live_link() {
+    let _alone = ONE.lock().await;
     let (a, b, way) = over_a_way(alone).await;
     way.delay(Duration::from_millis(40));
     let rtt = a.ping(b.id()).await.expect("is answered");

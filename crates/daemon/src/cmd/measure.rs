@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(40);
   peerkeep measure 12D3KooW...
   peerkeep measure 3kQ9xYzA --json | jq .bandwidth_kbps      (the end of an id is enough)
 
-Sends the peer filling that it throws away: up to 22 MiB, less on slow links, for half a second or so. Nothing is sent
+Sends the peer filling that it throws away: up to 22 MiB, less on slow links, for a second or three. Nothing is sent
 unless you ask; `peerkeep peer` shows what the connection's own traffic tells.")]
 pub struct Args {
     /// The peer: its id, or the end of its id.

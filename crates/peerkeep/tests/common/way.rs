@@ -148,7 +148,7 @@ async fn carry(
         let bits = u64::try_from(count).expect("a piece") * 8;
         if let Some(micros) = (bits * 1_000).checked_div(plan.kbps.load(Ordering::Relaxed)) {
             // What the timer came late is made up for, as long as there was something to carry.
-            let earliest = Instant::now().checked_sub(Duration::from_millis(20)).expect("after the boot");
+            let earliest = Instant::now().checked_sub(Duration::from_millis(100)).expect("after the boot");
             free = free.max(earliest) + Duration::from_micros(micros);
             if free > Instant::now() + Duration::from_millis(1) {
                 tokio::time::sleep_until(free).await;
