@@ -12,6 +12,7 @@ mod bench;
 mod canaries;
 mod fuzz;
 mod interop;
+mod kill;
 mod model;
 mod nightly;
 mod no_std;
@@ -72,6 +73,8 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// Kill a real daemon at random moments and check what it finds at its next start.
+    Kill(kill::Options),
     /// Run simulated worlds of real cores, each decided by a seed.
     Sim(sim::Options),
     /// Check that each deliberately wrong variant is found.
@@ -112,6 +115,7 @@ impl Command {
             Command::Model { json, .. } | Command::Soak { json, .. } | Command::Interop { json, .. } => {
                 json.json
             }
+            Command::Kill(options) => options.json,
             Command::Sim(options) => options.json,
             Command::Fuzz(options) => options.json,
             Command::Nightly(options) => options.json,
@@ -130,6 +134,7 @@ impl Command {
             Command::Bench { name, args } => bench::run(name, args),
             Command::Soak { minutes, .. } => soak::run(*minutes),
             Command::Interop { partner, .. } => interop::run(partner),
+            Command::Kill(options) => kill::run(options),
             Command::Sim(options) => sim::run(options),
             Command::Canaries(_) => canaries::run(),
             Command::Model { quick, only, .. } => model::run(*quick, only.as_deref()),
