@@ -32,6 +32,9 @@ use tokio::sync::Semaphore;
 const DEFAULT_WAIT_MS: u64 = 15_000;
 /// The longest a client may make it wait.
 const MAX_WAIT: Duration = Duration::from_secs(600);
+/// An order that is kept across restarts is answered when it is stored. A disk that takes longer is an ailment of the
+/// node, and no reason not to answer.
+const SAVING: Duration = Duration::from_secs(2);
 /// A body that has not arrived by then is refused.
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// Most programs that follow the events at once: orders always find a free connection (fault A7).
@@ -259,11 +262,12 @@ async fn connect(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Sa
 
 async fn want(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
     let asked = async { Ok(Json(api.node.want(address(&api.node, &request.peer).await?).await?)) };
-    noted("want", &request.peer, asked.await)
+    kept(&api, noted("want", &request.peer, asked.await)).await
 }
 
 async fn unwant(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
-    on_known(&api, "unwant", &request, async |node, id| node.unwant(id).await).await
+    let said = on_known(&api, "unwant", &request, async |node, id| node.unwant(id).await).await;
+    kept(&api, said).await
 }
 
 async fn disconnect(State(api): State<Api>, Body(request): Body<PeerRequest>) -> Said<Answer> {
@@ -304,6 +308,14 @@ async fn on_known(
     noted(what, &request.peer, asked.await)
 }
 
+/// Says yes only when a kill cannot take it back.
+async fn kept<T>(api: &Api, said: Said<T>) -> Said<T> {
+    if said.is_ok() {
+        api.node.saved(SAVING).await;
+    }
+    said
+}
+
 /// Writes down what was refused, so that the log says why somebody's order had no effect.
 fn noted<T>(what: &'static str, peer: &str, said: Said<T>) -> Said<T> {
     said.inspect_err(|refused| {
@@ -323,13 +335,14 @@ async fn bans(State(api): State<Api>) -> Json<Vec<BanStatus>> {
 async fn ban(State(api): State<Api>, Body(request): Body<BanRequest>) -> Said<Banned> {
     let target = target(&request.target)?;
     let span = request.for_ms.map(Duration::from_millis);
-    Ok(Json(Banned { target: api.node.ban(target, span).await? }))
+    let target = api.node.ban(target, span).await?;
+    kept(&api, Ok(Json(Banned { target }))).await
 }
 
 async fn unban(State(api): State<Api>, Body(request): Body<BanRequest>) -> Said<Banned> {
     let target = target(&request.target)?;
     match api.node.unban(target).await {
-        Ok(target) => Ok(Json(Banned { target })),
+        Ok(target) => kept(&api, Ok(Json(Banned { target }))).await,
         Err(CommandError::Refused(Reason::Unknown)) => {
             let failure = Failure::new(Code::NotFound, format!("{} is not banned", request.target));
             Err(failure.next("`peerkeep bans` lists the bans").into())

@@ -227,6 +227,17 @@ impl Node {
         answer
     }
 
+    /// Waits until everything that was answered so far is in the store, where a killed process leaves it: at most `wait`.
+    /// False when the store cannot take it now, or there is none; it is tried again by itself then.
+    pub async fn saved(&self, wait: Duration) -> bool {
+        let Some(store) = &self.shared.hub.store else { return false };
+        // What was answered is carried out whole before the next question.
+        if self.shared.owner.ask(|_, _| ()).await.is_err() {
+            return false;
+        }
+        tokio::time::timeout(wait, store.flush()).await.unwrap_or(false)
+    }
+
     /// Takes new settings, whole or not at all. Returns the keys that take effect only at a restart.
     ///
     /// # Errors
