@@ -121,15 +121,13 @@ impl FromStr for PeerId {
         if text.len() > MAX_TEXT {
             return Err(AddressError::TooLong);
         }
-        let id = match text.split_once(':') {
-            Some((kind, rest)) => tagged(kind, rest)?,
-            None => {
-                let id: Libp2pId =
-                    text.parse().map_err(|_| AddressError::Id("it is not base58 of a peer id"))?;
-                PeerId::try_from(id)?
-            }
+        let Some((kind, rest)) = text.split_once(':') else {
+            // Base58 has one spelling for any bytes, and the bytes one form for any key.
+            let id: Libp2pId = text.parse().map_err(|_| AddressError::Id("it is not base58 of a peer id"))?;
+            return PeerId::try_from(id);
         };
-        // Some forms have more than one spelling (capital hex digits, v4-mapped IPv6); only the one we print is taken.
+        let id = tagged(kind, rest)?;
+        // These have more than one spelling (capital hex digits, v4-mapped IPv6); only the one we print is taken.
         if id.to_string() == text { Ok(id) } else { Err(AddressError::Id("it is not spelled canonically")) }
     }
 }

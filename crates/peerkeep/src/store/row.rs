@@ -170,20 +170,21 @@ impl PeerColumns {
         checksum(&parts)
     }
 
+    /// By the places that the columns have had since the first schema; names would be looked up for every row.
     fn read(row: &SqliteRow) -> Result<(PeerColumns, i64), sqlx::Error> {
         let columns = PeerColumns {
-            who: row.try_get("who")?,
-            addresses: row.try_get("addresses")?,
-            names: row.try_get("names")?,
-            flags: [row.try_get("wanted")?, row.try_get("held")?, row.try_get("first_use")?],
-            seen_at: row.try_get("seen_at")?,
-            updated_at: row.try_get("updated_at")?,
-            last_error: row.try_get("last_error")?,
+            who: row.try_get(0)?,
+            addresses: row.try_get(1)?,
+            names: row.try_get(2)?,
+            flags: [row.try_get(3)?, row.try_get(4)?, row.try_get(5)?],
+            seen_at: row.try_get(6)?,
+            updated_at: row.try_get(7)?,
+            last_error: row.try_get(8)?,
             // A damaged file is also read in its old form.
-            failures: row.try_get("failures").unwrap_or(0),
-            wait_ms: row.try_get("wait_ms").unwrap_or(0),
+            failures: row.try_get(10).unwrap_or(0),
+            wait_ms: row.try_get(11).unwrap_or(0),
         };
-        Ok((columns, row.try_get("checksum")?))
+        Ok((columns, row.try_get(9)?))
     }
 
     pub fn parse(&self) -> Option<StoredPeer> {
