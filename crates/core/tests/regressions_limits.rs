@@ -117,6 +117,7 @@ fn fault_d10_names_do_not_get_around_the_dial_rates() {
     assert_eq!(all, 5);
 }
 
+/// Fault Q3 as well.
 #[test]
 fn fault_d9_private_gossip_is_not_dialled_along_with_resolved_names() {
     let mut rig = Rig::new(|_| ());

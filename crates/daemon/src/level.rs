@@ -40,8 +40,10 @@ impl fmt::Debug for Level {
 /// # Errors
 /// It is none.
 pub fn filter(text: &str) -> Result<EnvFilter, Failure> {
-    // The database's own chatter is below what a user of this program asked for with a bare level.
-    let text = if text.contains(['=', ',']) { text.to_owned() } else { format!("{text},sqlx=warn") };
+    // The chatter of the database, and what is wrong with answers of DNS servers, are below what a user of this program
+    // asked for with a bare level.
+    let quiet = ",sqlx=warn,hickory_net=error,hickory_resolver=error,hickory_proto=error";
+    let text = if text.contains(['=', ',']) { text.to_owned() } else { format!("{text}{quiet}") };
     EnvFilter::try_new(&text).map_err(|error| {
         Failure::new(Code::Config, format!("log.level: {text:?} is no level and no filter: {error}"))
             .next("use error, warn, info, debug, trace, or a filter such as info,peerkeep_net=debug")

@@ -76,7 +76,8 @@ async fn fault_h11_first_packets_above_the_threshold_have_to_prove_their_address
     until(|| door.counters.arrivals.read() == 100).await;
     assert_eq!((door.tickets.len(), door.quic.pending()), (4, 4), "what is kept");
     assert_eq!(door.counters.quic_retries.read(), 96);
-    let sizes = tokio::task::spawn_blocking(move || answers(&attacker)).await.expect("no panic");
+    let asked = attacker.try_clone().expect("it can");
+    let sizes = tokio::task::spawn_blocking(move || answers(&asked)).await.expect("no panic");
     assert_eq!(sizes.len(), 96, "each is asked once");
     assert!(sizes.iter().all(|size| *size < 200), "much less than it sent: {sizes:?}");
 
@@ -88,6 +89,12 @@ async fn fault_h11_first_packets_above_the_threshold_have_to_prove_their_address
     until(|| door.tickets.len() == 5).await;
     assert_eq!(door.counters.quic_retries.read(), 97);
     honest.abort();
+
+    // Another threshold holds for whoever comes next.
+    door.quic.ask_above(usize::MAX);
+    attacker.send_to(&first_packets(&a, 1).await[0], door.at).expect("sent");
+    until(|| door.tickets.len() == 6).await;
+    assert_eq!(door.counters.quic_retries.read(), 97, "nobody is asked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,21 +1,46 @@
 //! Names of contacts: the core knows addresses only, so hosts to look up are kept and resolved here. Bounded in
-//! contacts, names and concurrent lookups. It does not choose between what it finds; the core does.
+//! contacts and names. It does not choose between what it finds; the core does.
 
+use crate::lookup::{Lookups, Version};
 use crate::{Counters, Facts};
-use peerkeep_core::{Addr, Addrs, ConnRef, End, Fact, Who};
+use peerkeep_core::{AddrKind, Addrs, ConnRef, End, Fact, Who};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-/// A host name and a TCP port.
+/// A host name, a port, and how it is dialled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name {
     /// The host, at most 253 bytes.
     pub host: String,
     /// The port.
     pub port: u16,
+    /// What listens there.
+    pub kind: AddrKind,
+    /// Which IP versions are looked for.
+    pub family: Family,
+}
+
+/// Which IP versions a name may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Both.
+    Any,
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+}
+
+impl Family {
+    pub(crate) fn versions(self) -> &'static [Version] {
+        match self {
+            Family::Any => &[Version::V6, Version::V4],
+            Family::V4 => &[Version::V4],
+            Family::V6 => &[Version::V6],
+        }
+    }
 }
 
 /// Contacts that may have names; further ones are refused.
@@ -24,9 +49,12 @@ pub const MAX_NAMED: usize = 10_000;
 /// Names kept for one contact.
 pub const MAX_NAMES: usize = 4;
 
-/// Which contact has which names. Cheap to clone.
+/// Which contact has which names, and what they lead to. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Names(Arc<Mutex<HashMap<Who, Vec<Name>>>>);
+pub struct Names {
+    table: Arc<Mutex<HashMap<Who, Vec<Name>>>>,
+    lookups: Arc<Lookups>,
+}
 
 /// The names were not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +93,25 @@ impl Names {
         self.lock().get(who).cloned().unwrap_or_default()
     }
 
+    /// Looks names up, the first [`MAX_NAMES`] of them, within seconds: their addresses, in the order in which they
+    /// should be tried, or none.
+    pub async fn look_up(&self, names: &[Name]) -> Addrs {
+        self.lookups.find(names.get(..MAX_NAMES).unwrap_or(names)).await
+    }
+
+    /// Asks these DNS servers from now on, at most [`MAX_DNS_SERVERS`](crate::MAX_DNS_SERVERS); none means those of
+    /// the system.
+    pub fn ask_servers(&self, servers: Vec<SocketAddr>) {
+        self.lookups.ask_servers(servers);
+    }
+
+    /// The network has changed: whatever was found is looked up again.
+    pub(crate) fn refresh(&self) {
+        self.lookups.refresh();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Who, Vec<Name>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -75,30 +120,21 @@ pub(crate) struct Resolver {
     names: Names,
     facts: Facts,
     counters: Arc<Counters>,
-    permits: Arc<Semaphore>,
     /// Conns between `Resolve` and `Dial` or `Close`.
     running: HashMap<ConnRef, AbortHandle>,
 }
 
-/// Lookups at a time: each blocks a thread.
-const CONCURRENT: usize = 8;
-
-/// A lookup that takes longer found nothing. The core's own deadline is usually earlier.
-const LONGEST: Duration = Duration::from_secs(10);
-
 impl Resolver {
     pub fn new(names: Names, facts: Facts, counters: Arc<Counters>) -> Resolver {
-        let permits = Arc::new(Semaphore::new(CONCURRENT));
-        Resolver { names, facts, counters, permits, running: HashMap::new() }
+        Resolver { names, facts, counters, running: HashMap::new() }
     }
 
     /// Looks up a contact's names and answers `Resolved`.
     pub fn begin(&mut self, conn: ConnRef, who: Who) {
-        let (names, facts, permits) = (self.names.of(&who), self.facts.clone(), self.permits.clone());
-        let counters = self.counters.clone();
+        let (names, facts, counters) = (self.names.clone(), self.facts.clone(), self.counters.clone());
         let task = tokio::spawn(async move {
             let began = std::time::Instant::now();
-            let addrs = tokio::time::timeout(LONGEST, look_up(names, permits)).await.unwrap_or_default();
+            let addrs = names.look_up(&names.of(&who)).await;
             counters.stages.resolve.record(began.elapsed());
             facts.saw(Fact::Resolved { conn, addrs });
         });
@@ -119,28 +155,6 @@ impl Resolver {
     }
 }
 
-async fn look_up(names: Vec<Name>, permits: Arc<Semaphore>) -> Addrs {
-    let mut found = Addrs::new();
-    for name in names {
-        let Ok(permit) = permits.clone().acquire_owned().await else { break };
-        // In a task of its own: a lookup cannot be interrupted, and must hold its permit to its end.
-        let task = tokio::spawn(async move {
-            let _permit = permit;
-            tokio::net::lookup_host((name.host.as_str(), name.port))
-                .await
-                .map(|found| found.collect::<Vec<_>>())
-        });
-        let Ok(Ok(sockets)) = task.await else { continue };
-        for socket in sockets {
-            let addr = Addr::tcp(socket);
-            if !found.contains(&addr) && found.try_push(addr).is_err() {
-                return found;
-            }
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +165,7 @@ mod tests {
     }
 
     fn name(host: &str) -> Name {
-        Name { host: host.into(), port: 7330 }
+        Name { host: host.into(), port: 7330, kind: AddrKind::Tcp, family: Family::Any }
     }
 
     #[test]

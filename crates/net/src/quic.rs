@@ -86,6 +86,7 @@ pub struct Quic(Arc<Ports>);
 struct Ports {
     server: QuicServer,
     options: QuicOptions,
+    retry_above: AtomicUsize,
     runtime: Handle,
     listening: Mutex<Vec<Endpoint>>,
     /// Opened when a dial needs them: one for IPv4, one for IPv6.
@@ -155,6 +156,7 @@ impl Quic {
         Quic(Arc::new(Ports {
             server,
             options,
+            retry_above: AtomicUsize::new(options.retry_above),
             runtime: Handle::current(),
             listening: Mutex::default(),
             dialling: Mutex::default(),
@@ -179,7 +181,12 @@ impl Quic {
     }
 
     pub(crate) fn retry_above(&self) -> usize {
-        self.0.options.retry_above
+        self.0.retry_above.load(Ordering::Relaxed)
+    }
+
+    /// Takes another [`QuicOptions::retry_above`], for who arrives from now on.
+    pub fn ask_above(&self, pending: usize) {
+        self.0.retry_above.store(pending, Ordering::Relaxed);
     }
 
     /// How many inbound handshakes are under way.

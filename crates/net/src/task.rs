@@ -157,6 +157,7 @@ impl Task {
         for change in requests.changes {
             self.step(now, Action::Network(change), None);
             self.observer.network(change);
+            self.owner.names().refresh();
         }
         for request in requests.commands {
             self.handle_request(now, request);

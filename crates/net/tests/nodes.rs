@@ -195,10 +195,15 @@ async fn an_address_that_is_somebody_answers_who_waits() {
     assert_eq!(met, Some(who(2)));
 }
 
+fn name(host: &str, port: u16) -> peerkeep_net::Name {
+    let (kind, family) = (peerkeep_core::AddrKind::Tcp, peerkeep_net::Family::Any);
+    peerkeep_net::Name { host: host.into(), port, kind, family }
+}
+
 #[tokio::test]
 async fn names_are_resolved_for_a_dial() {
     let (a, b) = (node(1).await, node(2).await);
-    let name = peerkeep_net::Name { host: "127.0.0.1".into(), port: b.addr.port };
+    let name = name("127.0.0.1", b.addr.port);
     a.owner.names().set(who(2), vec![name]).expect("a good name");
     let outcome = a.connect(who(2), &[]).await;
     assert!(matches!(outcome, Outcome::Connected { .. }), "{outcome:?}");
@@ -207,7 +212,7 @@ async fn names_are_resolved_for_a_dial() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_ends_the_attempt() {
     let a = node(1).await;
-    let name = peerkeep_net::Name { host: "no such host.invalid".into(), port: 1 };
+    let name = name("no such host.invalid", 1);
     a.owner.names().set(who(2), vec![name]).expect("kept");
     let outcome = a.connect(who(2), &[]).await;
     assert!(!matches!(outcome, Outcome::Connected { .. } | Outcome::TimedOut), "{outcome:?}");
@@ -238,7 +243,7 @@ async fn s0_5_closed_ports_dropped_packets_and_unknown_names_each_fail_the_attem
     fails_with(&mut a, 2, &[closed], FaultKind::Refused).await;
     let hole = blackhole();
     fails_with(&mut a, 3, &[hole.addr], FaultKind::Timeout).await;
-    let name = peerkeep_net::Name { host: "no such host.invalid".into(), port: 1 };
+    let name = name("no such host.invalid", 1);
     a.owner.names().set(who(4), vec![name]).expect("kept");
     fails_with(&mut a, 4, &[], FaultKind::Name).await;
     assert_eq!(a.conn_count().await, 0, "every slot is free");

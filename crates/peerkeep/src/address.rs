@@ -33,8 +33,8 @@ pub enum AddressError {
     Multiaddr,
     /// A multiaddress of a kind this program does not dial.
     #[error(
-        "this program does not dial addresses with {0}; it takes /ip4, /ip6, /dns, /dns4 or /dns6, then /tcp; or an IP \
-         address, then /udp/…/quic-v1"
+        "this program does not dial addresses with {0}; it takes /ip4, /ip6, /dns, /dns4 or /dns6, then /tcp or \
+         /udp/…/quic-v1"
     )]
     Unsupported(&'static str),
     /// Neither of the forms.
@@ -81,7 +81,7 @@ pub enum NameKind {
     V6,
 }
 
-/// A place: an IP address with a TCP or QUIC port, or a name with a TCP port.
+/// A place: an IP address or a name, with a TCP or QUIC port.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Place {
     /// An IP address and port.
@@ -94,6 +94,8 @@ pub enum Place {
         kind: NameKind,
         /// The port.
         port: u16,
+        /// What listens there: [`AddrKind::Tcp`] or [`AddrKind::Quic`].
+        over: AddrKind,
     },
 }
 
@@ -122,13 +124,13 @@ impl PeerAddress {
     pub fn to_multiaddr(&self) -> Option<Multiaddr> {
         let mut address = match &self.place {
             Some(Place::Ip(addr)) => multiaddr_of(addr),
-            Some(Place::Name { name, kind, port }) => {
+            Some(Place::Name { name, kind, port, over }) => {
                 let name = match kind {
                     NameKind::Any => Protocol::Dns(name.into()),
                     NameKind::V4 => Protocol::Dns4(name.into()),
                     NameKind::V6 => Protocol::Dns6(name.into()),
                 };
-                Multiaddr::empty().with(name).with(Protocol::Tcp(*port))
+                with_port(Multiaddr::empty().with(name), *over, *port)
             }
             None => Multiaddr::empty(),
         };
@@ -177,9 +179,7 @@ impl TryFrom<&Multiaddr> for PeerAddress {
         let (port, kind) = match parts.next() {
             Some(Protocol::Tcp(port)) => (port, AddrKind::Tcp),
             Some(Protocol::Udp(port)) => match parts.next() {
-                Some(Protocol::QuicV1) if matches!(first, Protocol::Ip4(_) | Protocol::Ip6(_)) => {
-                    (port, AddrKind::Quic)
-                }
+                Some(Protocol::QuicV1) => (port, AddrKind::Quic),
                 _ => return Err(AddressError::Unsupported("udp")),
             },
             Some(other) => return Err(AddressError::Unsupported(other.tag())),
@@ -188,9 +188,9 @@ impl TryFrom<&Multiaddr> for PeerAddress {
         let place = match first {
             Protocol::Ip4(ip) => ip_place(ip.into(), port, kind)?,
             Protocol::Ip6(ip) => ip_place(ip.into(), port, kind)?,
-            Protocol::Dns(name) => name_place(&name, NameKind::Any, port)?,
-            Protocol::Dns4(name) => name_place(&name, NameKind::V4, port)?,
-            Protocol::Dns6(name) => name_place(&name, NameKind::V6, port)?,
+            Protocol::Dns(name) => name_place(&name, NameKind::Any, port, kind)?,
+            Protocol::Dns4(name) => name_place(&name, NameKind::V4, port, kind)?,
+            Protocol::Dns6(name) => name_place(&name, NameKind::V6, port, kind)?,
             other => return Err(AddressError::Unsupported(other.tag())),
         };
         let id = match parts.next() {
@@ -231,7 +231,10 @@ impl FromStr for PeerAddress {
                     return Err(AddressError::Form);
                 }
                 let port = port.parse().map_err(|_| AddressError::Port)?;
-                Ok(PeerAddress { id: None, place: Some(name_place(host, NameKind::Any, port)?) })
+                Ok(PeerAddress {
+                    id: None,
+                    place: Some(name_place(host, NameKind::Any, port, AddrKind::Tcp)?),
+                })
             }
             _ => Ok(PeerAddress::known(text.parse::<PeerId>().map_err(|_| AddressError::Form)?)),
         }
@@ -244,10 +247,14 @@ pub fn multiaddr_of(addr: &Addr) -> Multiaddr {
         IpAddr::V4(ip) => Protocol::Ip4(ip),
         IpAddr::V6(ip) => Protocol::Ip6(ip),
     });
-    match addr.kind {
-        AddrKind::Tcp => address.with(Protocol::Tcp(addr.port)),
-        AddrKind::Quic => address.with(Protocol::Udp(addr.port)).with(Protocol::QuicV1),
-        AddrKind::Udp => address.with(Protocol::Udp(addr.port)),
+    with_port(address, addr.kind, addr.port)
+}
+
+fn with_port(address: Multiaddr, kind: AddrKind, port: u16) -> Multiaddr {
+    match kind {
+        AddrKind::Tcp => address.with(Protocol::Tcp(port)),
+        AddrKind::Quic => address.with(Protocol::Udp(port)).with(Protocol::QuicV1),
+        AddrKind::Udp => address.with(Protocol::Udp(port)),
     }
 }
 
@@ -300,7 +307,7 @@ fn ip_place(ip: IpAddr, port: u16, kind: AddrKind) -> Result<Place, AddressError
     Ok(Place::Ip(addr))
 }
 
-fn name_place(name: &str, kind: NameKind, port: u16) -> Result<Place, AddressError> {
+fn name_place(name: &str, kind: NameKind, port: u16, over: AddrKind) -> Result<Place, AddressError> {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let label = |label: &str| {
         !label.is_empty()
@@ -316,7 +323,7 @@ fn name_place(name: &str, kind: NameKind, port: u16) -> Result<Place, AddressErr
     if port == 0 {
         return Err(AddressError::Port);
     }
-    Ok(Place::Name { name, kind, port })
+    Ok(Place::Name { name, kind, port, over })
 }
 
 #[cfg(test)]
@@ -341,6 +348,9 @@ mod tests {
             ("/dns4/example.org/tcp/1", "/dns4/example.org/tcp/1"),
             ("/dns6/example.org./tcp/1", "/dns6/example.org/tcp/1"),
             ("localhost:9", "/dns/localhost/tcp/9"),
+            ("/dns/example.org/udp/443/quic-v1", "/dns/example.org/udp/443/quic-v1"),
+            ("/dns4/example.org/udp/443/quic-v1", "/dns4/example.org/udp/443/quic-v1"),
+            ("/dns6/Example.org./udp/443/quic-v1", "/dns6/example.org/udp/443/quic-v1"),
             ("/ip4/192.0.2.1/udp/7330/quic-v1", "/ip4/192.0.2.1/udp/7330/quic-v1"),
             ("/ip6/2001:db8::1/udp/7330/quic-v1", "/ip6/2001:db8::1/udp/7330/quic-v1"),
         ] {
@@ -365,7 +375,8 @@ mod tests {
             ("/ip4/1.2.3.4", Port),
             ("/ip4/1.2.3.4/udp/1", Unsupported("udp")),
             ("/ip4/1.2.3.4/udp/1/quic", Unsupported("udp")),
-            ("/dns4/example.org/udp/1/quic-v1", Unsupported("udp")),
+            ("/dns4/example.org/udp/1", Unsupported("udp")),
+            ("/dns4/example.org/udp/0/quic-v1", Port),
             ("/ip4/1.2.3.4/udp/0/quic-v1", Senseless(BadAddr::NoPort)),
             ("/ip4/1.2.3.4/tcp/1/ws", Unsupported("ws")),
             ("/unix/tmp", Port),
@@ -389,6 +400,20 @@ mod tests {
         }
         assert_eq!(parse(&"a".repeat(5_000)), Err(TooLong));
         assert_eq!(parse(&format!("{}.org:1", "a".repeat(64))), Err(Name));
+    }
+
+    #[test]
+    fn fault_q6_names_are_normalised_or_refused() {
+        let printed = |text: &str| parse(text).map(|address| address.to_string());
+        assert_eq!(printed("Example.ORG.:1"), Ok("/dns/example.org/tcp/1".to_owned()));
+        let label = "a".repeat(63);
+        let most = format!("{label}.{label}.{label}.{}", "a".repeat(61));
+        assert_eq!((most.len(), printed(&format!("{most}:1"))), (253, Ok(format!("/dns/{most}/tcp/1"))));
+        for bad in
+            ["exаmple.org", "пример.рф", "a\0.org", "a\n.org", "..", ".", "a b.org", &format!("{most}aaa")]
+        {
+            assert_eq!(parse(&format!("{bad}:1")), Err(AddressError::Name), "{bad:?}");
+        }
     }
 
     #[test]

@@ -514,3 +514,38 @@ async fn address_child() {
 fn s3_54_a_storm_ends_the_same_with_keepalive_only_and_the_short_handshake() {
     once_more_with_keepalive_only("s0_79");
 }
+
+/// Over TCP it is the kernel that finds the length that passes, where it is told to: see the operations page.
+#[test]
+fn fault_c8_over_tcp_everything_arrives_where_the_kernel_probes() {
+    // One packet is one packet here: neither the sender's parts of it nor the receiver's heap of them.
+    let lo = "ip link set lo mtu 1500 gso_max_segs 1";
+    in_namespace("narrow_child", &format!("{FILTER}; {lo}; echo 1 > /proc/sys/net/ipv4/tcp_mtu_probing"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn narrow_child() {
+    if !is_child() {
+        return;
+    }
+    let tcp_alone = |host| {
+        let mut settings = roomy(host);
+        settings.quic.enabled = false;
+        settings
+    };
+    let (a, b) = (node(1, tcp_alone(1)).await, node(2, tcp_alone(2)).await);
+    a.connect(address(&b), PATIENCE).await.expect("is accepted");
+    connected(&a, &b).await;
+    echo(&a, &b, 300_000).await;
+    // The way gets narrower under a running connection, and says nothing about it.
+    nft("add rule ip t i meta l4proto tcp meta length > 1250 counter drop");
+    let before = a.peer(b.id()).await.expect("known").link.expect("connected").conn;
+    echo(&a, &b, 300_000).await;
+    let after = a.peer(b.id()).await.expect("known").link.expect("connected").conn;
+    assert_eq!(after, before, "the same connection");
+    let dropped = Command::new("nft").args(["list", "table", "ip", "t"]).output().expect("nft").stdout;
+    let dropped = counted(&String::from_utf8_lossy(&dropped));
+    assert!(dropped[0] > 0, "long packets were lost: {dropped:?}");
+    a.shutdown().await;
+    b.shutdown().await;
+}

@@ -330,6 +330,11 @@ async fn reload_takes_all_or_nothing() {
     connected(&a, &b).await;
     let now = a.settings();
     assert_eq!(now.limits.total, 20);
+    let mut quic = a.settings();
+    (quic.quic.retry_above, quic.quic.early_data) = (5, true);
+    assert_eq!(a.configure(quic).await, Ok(vec!["quic.early_data"]), "waits for a start");
+    let now = a.settings().quic;
+    assert_eq!((now.retry_above, now.early_data), (5, false));
     let mut strict = a.settings();
     strict.network.allow = vec![peerkeep::Identity::from_seed(&[77; 32]).id()];
     let mut at_b = b.events();

@@ -10,7 +10,6 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -116,24 +115,6 @@ fn quic_only(host: u8) -> Settings {
 async fn transport(node: &Node, peer: &Node) -> String {
     let link = node.peer(peer.id()).await.expect("known").link.expect("connected");
     link.transport.expect("always told")
-}
-
-async fn echo(a: &Node, b: &Node, bytes: usize) {
-    let mut incoming = b.accept("echo").expect("free");
-    let mut here = soon("a channel", a.open(b.id(), "echo")).await.expect("agreed");
-    let (_, mut there) = soon("its other end", incoming.next()).await.expect("open");
-    let sent = vec![9; bytes];
-    let mut got = Vec::new();
-    soon("the bytes", async {
-        let send = async {
-            here.write_all(&sent).await.expect("written");
-            here.shutdown().await.expect("finished");
-        };
-        let (_, read) = tokio::join!(send, there.read_to_end(&mut got));
-        read.expect("read");
-    })
-    .await;
-    assert!(got == sent, "{} of {bytes} bytes", got.len());
 }
 
 #[tokio::test]

@@ -45,6 +45,13 @@ impl Ports {
         self.open().iter().flat_map(|port| port.locals.iter().copied()).collect()
     }
 
+    /// Takes what can change for ports that are open.
+    pub fn tune(&self, settings: &Settings) {
+        if let Some(quic) = &*self.quic.lock().unwrap_or_else(PoisonError::into_inner) {
+            quic.ask_above(quic_options(settings).retry_above);
+        }
+    }
+
     /// Binds what the settings ask for beyond what is open.
     pub fn bind(&self, settings: &Settings) -> Result<Bound, StartError> {
         let mut bound = Vec::new();

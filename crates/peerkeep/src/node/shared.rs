@@ -54,7 +54,7 @@ pub(super) struct Ends {
 }
 
 /// Settings that take effect at a start only.
-const AT_START: &[&str] = &["quic.enabled", "quic.early_data", "quic.retry_above"];
+const AT_START: &[&str] = &["quic.enabled", "quic.early_data"];
 
 impl Shared {
     #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
@@ -204,6 +204,8 @@ impl Shared {
     async fn apply_parts(&self, old: &Settings, new: &Settings) {
         self.hub.exchange.store(new.peers.exchange, Ordering::Relaxed);
         self.owner.tuning().set(tcp_options(new));
+        self.owner.names().ask_servers(new.dns.servers.clone());
+        self.ports.tune(new);
         if let Some(store) = &self.hub.store {
             store.limit(store_limits(new));
         }
@@ -312,7 +314,7 @@ async fn keep_looking(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>, 
 
 /// Puts back what only a start can change, so that the settings in force say what is so.
 fn keep_until_restart(new: &mut Settings, old: &Settings) {
-    new.quic = old.quic.clone();
+    (new.quic.enabled, new.quic.early_data) = (old.quic.enabled, old.quic.early_data);
 }
 
 fn part_error(key: &str, what: String) -> SettingsError {

@@ -131,6 +131,7 @@ async fn launch(
     }
     let tcp = tcp_options(&settings);
     let (owner, engine) = prepare();
+    owner.names().ask_servers(settings.dns.servers.clone());
     let hub = Arc::new(Hub::new(store, owner.names().clone(), epoch, config.preference));
     let listen = Listen::default();
     let mesh_config = mesh_config(&settings, secret, listen.clone());
@@ -356,8 +357,8 @@ fn restore_peer(peer: &StoredPeer, hub: &Hub, names: &Names, actions: &mut Vec<A
         hub.pin(who, &addrs);
     }
     for name in &peer.names {
-        if let Some(Place::Name { name, port, .. }) = &name.place {
-            whom::add_name(who, name, *port, names);
+        if let Some(place) = &name.place {
+            whom::add_name(who, place, names);
         }
     }
     if let Some((failures, wait)) = peer.backoff_left(Timestamp::now()) {

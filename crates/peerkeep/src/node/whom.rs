@@ -4,12 +4,7 @@
 use super::hub::Hub;
 use crate::{AddressError, CommandError, NameKind, PeerAddress, PeerId, Place};
 use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, StackId, Who};
-use peerkeep_net::{Name, Names};
-use std::net::SocketAddr;
-use std::time::Duration;
-
-/// Longest lookup of a name that is to stand for a peer.
-const LOOKUP: Duration = Duration::from_secs(10);
+use peerkeep_net::{Family, Name, Names};
 
 /// A contact to connect to, as the core's commands take it.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,16 +28,20 @@ pub(super) async fn find(peer: &PeerAddress, hub: &Hub, names: &Names) -> Result
         (None, None) => Err(AddressError::Empty.into()),
         (Some(id), None) => Ok(plain(id.key(), Addrs::new(), names)),
         (Some(id), Some(Place::Ip(addr))) => Ok(plain(id.key(), one(*addr), names)),
-        (Some(id), Some(Place::Name { name, port, .. })) => {
+        (Some(id), Some(place @ Place::Name { .. })) => {
             let who = who(id.key());
-            add_name(who, name, *port, names);
+            add_name(who, place, names);
             Ok(Whom { who, addrs: Addrs::new(), named: true })
         }
         (None, Some(Place::Ip(addr))) => Ok(stranger(one(*addr), hub, names)),
-        (None, Some(Place::Name { name, kind, port })) => {
-            let addrs = look_up(name, *kind, *port).await?;
+        (None, Some(place @ Place::Name { name, .. })) => {
+            let asked: Vec<Name> = name_of(place).into_iter().collect();
+            let addrs = names.look_up(&asked).await;
+            if addrs.is_empty() {
+                return Err(CommandError::Name(name.clone()));
+            }
             let whom = stranger(addrs, hub, names);
-            add_name(whom.who, name, *port, names);
+            add_name(whom.who, place, names);
             Ok(Whom { named: true, ..whom })
         }
     }
@@ -69,11 +68,23 @@ fn one(addr: Addr) -> Addrs {
     addrs
 }
 
+/// A name as it is looked up; an IP address is none.
+fn name_of(place: &Place) -> Option<Name> {
+    let Place::Name { name, kind, port, over } = place else { return None };
+    let family = match kind {
+        NameKind::Any => Family::Any,
+        NameKind::V4 => Family::V4,
+        NameKind::V6 => Family::V6,
+    };
+    Some(Name { host: name.clone(), port: *port, kind: *over, family })
+}
+
 /// Adds a host name to a contact's. When the table is full the addresses found now still serve.
-pub(super) fn add_name(who: Who, host: &str, port: u16, names: &Names) {
+pub(super) fn add_name(who: Who, place: &Place, names: &Names) {
+    let Some(name) = name_of(place) else { return };
     let mut all = names.of(&who);
-    let name = Name { host: host.to_owned(), port };
     if !all.contains(&name) {
+        let host = name.host.clone();
         all.insert(0, name);
         if let Err(error) = names.set(who, all) {
             tracing::warn!(host, %error, "a host name was not kept");
@@ -81,28 +92,19 @@ pub(super) fn add_name(who: Who, host: &str, port: u16, names: &Names) {
     }
 }
 
-async fn look_up(host: &str, kind: NameKind, port: u16) -> Result<Addrs, CommandError> {
-    let failed = || CommandError::Name(host.to_owned());
-    let lookup = tokio::net::lookup_host((host, port));
-    let found = tokio::time::timeout(LOOKUP, lookup).await.map_err(|_| failed())?.map_err(|_| failed())?;
-    let fits = |socket: &SocketAddr| match kind {
-        NameKind::Any => true,
-        NameKind::V4 => socket.is_ipv4(),
-        NameKind::V6 => socket.is_ipv6(),
-    };
-    let mut addrs = Addrs::new();
-    for socket in found.filter(fits) {
-        let addr = Addr::tcp(socket);
-        if addr.check().is_ok() && !addrs.contains(&addr) && addrs.try_push(addr).is_err() {
-            break;
-        }
-    }
-    if addrs.is_empty() { Err(failed()) } else { Ok(addrs) }
-}
-
 /// A contact's host names in the form that is stored and shown.
 pub(super) fn shown_names(who: &Who, names: &Names) -> Vec<PeerAddress> {
-    let place = |name: Name| Place::Name { name: name.host, kind: NameKind::Any, port: name.port };
+    let kind = |family| match family {
+        Family::Any => NameKind::Any,
+        Family::V4 => NameKind::V4,
+        Family::V6 => NameKind::V6,
+    };
+    let place = |name: Name| Place::Name {
+        kind: kind(name.family),
+        name: name.host,
+        port: name.port,
+        over: name.kind,
+    };
     let id = who.key.is_identity().then_some(PeerId(who.key));
     names.of(who).into_iter().map(|name| PeerAddress { id, place: Some(place(name)) }).collect()
 }

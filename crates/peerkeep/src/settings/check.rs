@@ -102,7 +102,7 @@ impl Settings {
         self.check_addresses(&mut wrong);
         self.check_tls(&mut wrong);
         self.check_numbers(&mut wrong);
-        self.check_metrics(&mut wrong);
+        self.check_servers(&mut wrong);
         if let Err(error) = self.to_core(PeerKey::ed25519([0; 32]), 1).check() {
             let key = key_of(&error);
             // Of the two that do not fit together, the one that stands in the file is the one to show.
@@ -199,13 +199,19 @@ impl Settings {
         }
     }
 
-    fn check_metrics(&self, wrong: &mut impl FnMut(&str, String)) {
+    fn check_servers(&self, wrong: &mut impl FnMut(&str, String)) {
         let metrics = &self.metrics;
         let is_host = |host: &str| {
             host.rsplit_once(':').is_some_and(|(name, port)| {
                 !name.is_empty() && name.len() <= 253 && port.parse::<u16>().is_ok_and(|port| port > 0)
             })
         };
+        if self.dns.servers.len() > peerkeep_net::MAX_DNS_SERVERS {
+            wrong("dns.servers", format!("at most {} servers", peerkeep_net::MAX_DNS_SERVERS));
+        }
+        if self.dns.servers.iter().any(|server| server.port() == 0 || server.ip().is_unspecified()) {
+            wrong("dns.servers", "a server needs an address and a port other than 0".to_owned());
+        }
         if metrics.hosts.len() > 16 {
             wrong("metrics.hosts", "at most 16 names".to_owned());
         }

@@ -37,6 +37,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// `[quic]`
     pub quic: QuicSettings,
+    /// `[dns]`
+    pub dns: DnsSettings,
     /// `[peers]`
     pub peers: PeersSettings,
     /// `[limits]`
@@ -144,6 +146,14 @@ section! {
         early_data: bool = false,
         /// Inbound handshakes under way above which newcomers prove their address first.
         retry_above: u16 = 32,
+    }
+}
+
+section! {
+    /// How names are looked up.
+    DnsSettings["dns"] {
+        /// The servers to ask, at most four; none means those of the system.
+        servers: Vec<SocketAddr> = Vec::new(),
     }
 }
 
@@ -470,6 +480,7 @@ impl Settings {
         self.listen.visit(visitor);
         self.tls.visit(visitor);
         self.quic.visit(visitor);
+        self.dns.visit(visitor);
         self.peers.visit(visitor);
         self.limits.visit(visitor);
         self.timeouts.visit(visitor);

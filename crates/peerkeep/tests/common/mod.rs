@@ -11,6 +11,7 @@ use peerkeep::{
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Long enough for any machine; only failures wait this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,4 +108,23 @@ pub async fn connected(a: &Node, b: &Node) {
     let up = |peer: &PeerStatus| peer.standing == Standing::Connected;
     status(a, b.id(), "a connection", up).await;
     status(b, a.id(), "a connection", up).await;
+}
+
+/// Sends so many bytes over a channel of their own; they arrive whole.
+pub async fn echo(a: &Node, b: &Node, bytes: usize) {
+    let mut incoming = b.accept("echo").expect("free");
+    let mut here = soon("a channel", a.open(b.id(), "echo")).await.expect("agreed");
+    let (_, mut there) = soon("its other end", incoming.next()).await.expect("open");
+    let sent = vec![9; bytes];
+    let mut got = Vec::new();
+    soon("the bytes", async {
+        let send = async {
+            here.write_all(&sent).await.expect("written");
+            here.shutdown().await.expect("finished");
+        };
+        let (_, read) = tokio::join!(send, there.read_to_end(&mut got));
+        read.expect("read");
+    })
+    .await;
+    assert!(got == sent, "{} of {bytes} bytes", got.len());
 }
