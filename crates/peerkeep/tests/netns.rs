@@ -536,11 +536,11 @@ async fn narrow_child() {
     let (a, b) = (node(1, tcp_alone(1)).await, node(2, tcp_alone(2)).await);
     a.connect(address(&b), PATIENCE).await.expect("is accepted");
     connected(&a, &b).await;
-    echo(&a, &b, 300_000).await;
+    send_over(&a, &b, 300_000).await;
     // The way gets narrower under a running connection, and says nothing about it.
     nft("add rule ip t i meta l4proto tcp meta length > 1250 counter drop");
     let before = a.peer(b.id()).await.expect("known").link.expect("connected").conn;
-    echo(&a, &b, 300_000).await;
+    send_over(&a, &b, 300_000).await;
     let after = a.peer(b.id()).await.expect("known").link.expect("connected").conn;
     assert_eq!(after, before, "the same connection");
     let dropped = Command::new("nft").args(["list", "table", "ip", "t"]).output().expect("nft").stdout;

@@ -133,7 +133,7 @@ async fn a_node_listens_on_both_with_one_port_and_is_reached_over_quic_by_multia
     assert_eq!((transport(&a, &b).await, transport(&b, &a).await), ("quic".into(), "quic".into()));
     let why = a.why(b.id()).await.expect("known").summary;
     assert!(why.contains("over QUIC"), "{why}");
-    echo(&a, &b, 1_000_000).await;
+    send_over(&a, &b, 1_000_000).await;
     // Outbound from the port that listens: the other side sees an address it can dial.
     let seen = b.peer(a.id()).await.expect("known").link.expect("connected").remote;
     assert_eq!(seen, Some(quic_at(&a).to_string()));
@@ -214,12 +214,12 @@ async fn fault_c8_a_way_that_loses_long_packets_carries_everything() {
     let way = Way::to(quic_at(&b)).await;
     a.connect(way.address(&b), WAIT).await.expect("is accepted");
     connected(&a, &b).await;
-    echo(&a, &b, 2_000_000).await;
+    send_over(&a, &b, 2_000_000).await;
     let longest = way.copies().iter().map(Vec::len).max();
     assert!(longest > Some(1_300), "longer packets were found to pass: {longest:?}");
     // The way gets narrower under a running connection, and says nothing about it.
     way.plan.longest.store(1_250, Ordering::SeqCst);
-    echo(&a, &b, 500_000).await;
+    send_over(&a, &b, 500_000).await;
     assert_eq!(transport(&a, &b).await, "quic");
     a.shutdown().await;
     b.shutdown().await;
@@ -234,7 +234,7 @@ async fn a_peer_whose_address_changes_stays_the_same_connection_and_its_status_s
     let before = b.peer(a.id()).await.expect("known").link.expect("connected");
     let mut events = b.events();
     way.plan.moves.store(true, Ordering::SeqCst);
-    echo(&a, &b, 300_000).await;
+    send_over(&a, &b, 300_000).await;
     until(&mut events, "the move", |event| matches!(event, EventKind::Routed { .. })).await;
     let after = b.peer(a.id()).await.expect("known").link.expect("connected");
     assert_eq!(after.conn, before.conn);
@@ -288,6 +288,7 @@ async fn replay(flight: &[Vec<u8>], to: SocketAddr, times: usize) -> usize {
     answered
 }
 
+/// Fault Z1 as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_replayed_early_data_has_no_effect_once_and_a_thousand_times() {
     // Whoever asks where the node is hears of the way alone, so nobody gets around it.
@@ -361,7 +362,7 @@ async fn s1_4_a_resumed_session_is_used_after_a_loss_and_by_the_same_peer() {
     for _ in 0..5 {
         a.connect(address.clone(), WAIT).await.expect("is accepted");
         connected(&a, &b).await;
-        echo(&a, &b, 1_000).await;
+        send_over(&a, &b, 1_000).await;
         a.disconnect(b.id()).await.expect("done");
         for (node, peer) in [(&a, &b), (&b, &a)] {
             status(node, peer.id(), "the end", |peer| peer.standing != Standing::Connected).await;

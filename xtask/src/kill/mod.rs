@@ -98,6 +98,10 @@ fn kill_all(home: &Home, options: &Options, seed: u64) -> Result<Tally> {
         }
         tally.kills += 1;
         bar.inc(1);
+        // A log gets a line now and then, not a moving one.
+        if bar.is_hidden() && tally.kills % 100 == 0 {
+            println!("kill: {} of {}", tally.kills, options.times);
+        }
     }
     // The last kill is judged, too.
     let daemon = begin(home, &mut tally)?;

@@ -111,7 +111,7 @@ pub async fn connected(a: &Node, b: &Node) {
 }
 
 /// Sends so many bytes over a channel of their own; they arrive whole.
-pub async fn echo(a: &Node, b: &Node, bytes: usize) {
+pub async fn send_over(a: &Node, b: &Node, bytes: usize) {
     let mut incoming = b.accept("echo").expect("free");
     let mut here = soon("a channel", a.open(b.id(), "echo")).await.expect("agreed");
     let (_, mut there) = soon("its other end", incoming.next()).await.expect("open");
