@@ -190,6 +190,7 @@ fn turns_direction(c: char) -> bool {
 mod tests {
     use super::*;
 
+    /// Fault R5 as well.
     #[test]
     fn fault_a14_escapes_from_peers_never_reach_the_terminal() {
         assert_eq!(clean("\u{1b}[31mred\u{1b}[0m"), "red");
