@@ -32,8 +32,8 @@ struct Busy {
 const CARRIED_BYTES: u64 = 64 * 1024;
 /// The socket runs dry when nothing follows for this long: the rate is then the application's.
 const DRY: Duration = Duration::from_millis(5);
-/// A rate is told after this long.
-const WINDOW: Duration = Duration::from_millis(250);
+/// A rate is told after this long: on slow links the socket takes tens of kilobytes at a time.
+const WINDOW: Duration = Duration::from_millis(500);
 
 impl Gauge {
     /// A round trip was measured while the link carried `carried` bytes both ways; the smoothed one.

@@ -8,7 +8,6 @@ use common::*;
 use peerkeep::{ChannelError, ConnStatus, HealthStatus, LinkStatus, Node, Settings};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::time::Instant;
 
 fn alone(host: u8) -> Settings {
     let mut settings = settings(host);
