@@ -32,8 +32,12 @@ struct Busy {
 const CARRIED_BYTES: u64 = 64 * 1024;
 /// The socket runs dry when nothing follows for this long: the rate is then the application's.
 const DRY: Duration = Duration::from_millis(5);
-/// A rate is told after this long: on slow links the socket takes tens of kilobytes at a time.
+/// A rate is told after this long,
 const WINDOW: Duration = Duration::from_millis(500);
+/// and so many bytes, because the socket takes tens of kilobytes at a time,
+const WINDOW_BYTES: u64 = 192 * 1024;
+/// or after this long in any case.
+const LONGEST_WINDOW: Duration = Duration::from_secs(3);
 
 impl Gauge {
     /// A round trip was measured while the link carried `carried` bytes both ways; the smoothed one.
@@ -83,7 +87,7 @@ impl Gauge {
         let busy = self.busy.get_or_insert(fresh);
         (busy.full_at, busy.full_bytes) = (now, busy.bytes);
         let span = busy.full_at.since(busy.since);
-        if span < WINDOW {
+        if span < WINDOW || (busy.full_bytes < WINDOW_BYTES && span < LONGEST_WINDOW) {
             return None;
         }
         let bits = u128::from(busy.full_bytes) * 8_000;
