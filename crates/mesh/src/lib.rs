@@ -1,10 +1,10 @@
-//! The mesh speaks Peerkeep's own protocol: TLS 1.3 whose certificate key is the identity, a greeting in three steps,
-//! and streams with a control channel, application channels and messages; over TCP with Yamux, or over QUIC. The wire
-//! format is written down in `docs/mesh-protocol.md`.
+//! The mesh speaks Peerkeep's own protocol: TLS 1.3 whose certificate key is the identity (or, when told so, signed
+//! nonces and nothing after), a greeting in three steps, and streams with a control channel, application channels and
+//! messages; over TCP with Yamux, or over QUIC. The wire format is written down in `docs/mesh-protocol.md`.
 //!
 //! Pure, without tokio: [`wire`] (frames), [`proof`] (membership), [`handshake`] (hello, answer, confirm), `control`
 //! (ping, goodbye, peer exchange), `frames` (what counts as a sign of life), `rate`. Beside them thin drivers: `tls`,
-//! `stack`, `quic`, `line`, `link`, `mux`, `stream`, `channel`.
+//! `stack`, `quic`, `plain`, `carrier`, `line`, `link`, `mux`, `stream`, `channel`.
 //!
 //! What it deliberately does not do: open sockets (net does), decide who is dialled, admitted, probed or closed (the
 //! core does), send early data unless told to, speak anything below TLS 1.3, or look at a name or an authority.

@@ -400,10 +400,15 @@ async fn s1_23_sx_6_above_the_limit_one_is_told_why_and_the_next_is_dropped_and_
     assert!(error.text.ends_with("no room for another connection"), "{}", error.text);
     // Now somebody silent has the one place where reasons are told.
     let Some(peerkeep::Place::Ip(at)) = address(&a).place else { panic!("an IP address") };
-    let _silent = TcpStream::connect(at.socket()).await.expect("it listens");
-    soon("it is being refused", async {
-        while !a.pending().await.iter().any(|one| one.conn.stage == Stage::Refusing) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let refusing = async || a.pending().await.iter().any(|one| one.conn.stage == Stage::Refusing);
+    let _silent = soon("it is being refused", async {
+        loop {
+            // The one before may linger for a moment, so that it reads its reason; then this one is dropped.
+            let mut silent = TcpStream::connect(at.socket()).await.expect("it listens");
+            let dropped = tokio::time::timeout(Duration::from_millis(300), silent.read(&mut [0; 64])).await;
+            if dropped.is_err() && refusing().await {
+                return silent;
+            }
         }
     })
     .await;
