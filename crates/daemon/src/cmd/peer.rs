@@ -74,6 +74,9 @@ fn connection(link: &ConnStatus) -> String {
     if let Some(local) = &link.local {
         text.push_str(&format!(" from {}", out::clean(local)));
     }
+    if let Some(transport) = &link.transport {
+        text.push_str(&format!(" over {}", out::clean(&transport.to_uppercase())));
+    }
     if link.secure == Some(false) {
         text.push_str("\nWITHOUT TLS: neither private nor safe from change");
     }

@@ -120,7 +120,11 @@ fn age(peer: &PeerStatus) -> String {
 }
 
 fn place(peer: &PeerStatus) -> String {
-    let remote = peer.link.as_ref().and_then(|link| link.remote.clone());
+    let over = |link: &peerkeep::ConnStatus| match (&link.remote, link.transport.as_deref()) {
+        (Some(remote), Some("quic")) => Some(format!("{remote} over QUIC")),
+        (remote, _) => remote.clone(),
+    };
+    let remote = peer.link.as_ref().and_then(over);
     out::clean(
         &remote.or_else(|| peer.addresses.first().map(|first| first.address.clone())).unwrap_or_default(),
     )
