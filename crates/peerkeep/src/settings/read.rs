@@ -70,12 +70,17 @@ pub(super) fn read(text: &str, overrides: &[Override]) -> (Settings, Places, Vec
     (settings, reader.places, reader.mistakes)
 }
 
+/// One stray quote can make a mistake of every letter after it.
+const MAX_SYNTAX_MISTAKES: usize = 16;
+
 impl<'i> Reader<'i> {
     fn take_file(&mut self, text: &'i str) {
         let line_of = |at: usize| text.get(..at).map_or(0, |head| head.matches('\n').count() + 1);
         let (table, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let line = error.span().map_or(0, |span| line_of(span.start));
+        // Some come without a place, such as for too deep a nesting; they stand beside the first that has one.
+        let known = errors.iter().find_map(toml::de::Error::span).map_or(text.len(), |span| span.start);
+        for error in errors.iter().take(MAX_SYNTAX_MISTAKES) {
+            let line = line_of(error.span().map_or(known, |span| span.start));
             let what = format!("this is not TOML: {}", error.message().trim());
             self.mistakes.push(Mistake { key: String::new(), line, origin: None, what });
         }

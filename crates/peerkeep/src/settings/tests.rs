@@ -265,3 +265,11 @@ fn the_defaults_are_the_cores_own() {
     let config = Settings::default().core_config(me, 5).expect("holds");
     assert_eq!(config, peerkeep_core::Config::new(me, 5));
 }
+
+/// Found by the fuzzer: TOML's reader gives some of its errors no place.
+#[test]
+fn fault_g1_a_mistake_without_a_place_of_its_own_still_names_a_line() {
+    let text = format!("{}[limi!]\ntotal = 5\n", ".".repeat(82));
+    let error = Settings::read(&text, None, &[]).expect_err("is no TOML");
+    assert!(error.mistakes.iter().all(|mistake| mistake.line > 0), "{error:?}");
+}
