@@ -420,10 +420,9 @@ impl Task {
     }
 
     fn next_wake(&self) -> Option<tokio::time::Instant> {
-        let (now, flush) = (self.now(), self.recorder.as_ref().and_then(Recorder::next_wake));
-        let clock = self.wall.at.after(TELL_CLOCK);
-        let core = self.core.next_wake().map(|at| Clock::gather(at, now));
-        let times = [core, flush, Some(clock), self.drain_by];
+        let flush = self.recorder.as_ref().and_then(Recorder::next_wake);
+        let core = self.core.next_wake().map(|at| Clock::gather(at, self.now()));
+        let times = [core, flush, Some(self.wall.at.after(TELL_CLOCK)), self.drain_by];
         times.into_iter().flatten().min().map(|time| self.owner.clock().instant(time))
     }
 
