@@ -16,8 +16,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Something that gives streams to another process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Name {
-    /// A whole Peerkeep node and its channels.
+    /// A whole Peerkeep node and its channels, opened at once.
     Ours,
+    /// The same, and each channel waits for the other side's word before it is written to.
+    OursWaiting,
     /// libp2p's swarm with `libp2p-stream`.
     Swarm,
     /// TLS over TCP and nothing else: a stream is a connection.
@@ -29,6 +31,7 @@ impl Name {
     pub fn word(self) -> &'static str {
         match self {
             Name::Ours => "ours",
+            Name::OursWaiting => "ours-waiting",
             Name::Swarm => "swarm",
             Name::Raw => "raw",
         }
@@ -40,7 +43,7 @@ impl Name {
     /// When it cannot listen.
     pub async fn serve(self, tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         match self {
-            Name::Ours => ours::serve(tell).await,
+            Name::Ours | Name::OursWaiting => ours::serve(tell).await,
             Name::Swarm => swarm::serve(tell).await,
             Name::Raw => raw::serve(tell).await,
         }
@@ -52,7 +55,8 @@ impl Name {
     /// When it cannot.
     pub async fn connect(self, address: &str) -> Result<Client> {
         Ok(match self {
-            Name::Ours => Client::Ours(ours::Client::connect(address).await?),
+            Name::Ours => Client::Ours(ours::Client::connect(address, true).await?),
+            Name::OursWaiting => Client::Ours(ours::Client::connect(address, false).await?),
             Name::Swarm => Client::Swarm(swarm::Client::connect(address).await?),
             Name::Raw => Client::Raw(raw::Client::new(address)?),
         })

@@ -23,22 +23,26 @@ pub async fn serve(tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
 pub struct Client {
     node: Node,
     peer: PeerId,
+    at_once: bool,
 }
 
 impl Client {
-    /// Connects.
-    pub async fn connect(address: &str) -> Result<Client> {
+    /// Connects. `at_once`: its channels do not wait for the other side's word.
+    pub async fn connect(address: &str, at_once: bool) -> Result<Client> {
         let address: PeerAddress = address.parse()?;
         let peer = address.id.context("an address without an identity")?;
         let node = node::start(node::roomy([]), None).await?;
         match node.connect(address, Duration::from_secs(10)).await? {
-            Outcome::Connected { .. } => Ok(Client { node, peer }),
+            Outcome::Connected { .. } => Ok(Client { node, peer, at_once }),
             other => bail!("connect came to {other:?}"),
         }
     }
 
     /// A channel.
     pub async fn open(&self) -> Result<Channel> {
-        Ok(self.node.open(self.peer, duty::PROTOCOL).await?)
+        Ok(match self.at_once {
+            true => self.node.open_at_once(self.peer, duty::PROTOCOL).await?,
+            false => self.node.open(self.peer, duty::PROTOCOL).await?,
+        })
     }
 }

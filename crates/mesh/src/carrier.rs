@@ -1,6 +1,6 @@
 //! What a link over TCP runs in: TLS, or TCP itself where TLS is left to somebody else. It keeps no buffer.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,6 +21,18 @@ impl Carrier {
         match self {
             Carrier::Tls(tls) => tls.get_ref().0,
             Carrier::Plain(tcp) => tcp,
+        }
+    }
+
+    /// Takes bytes that leave with the next that are written, or with the end; how many it took.
+    pub fn gather(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Carrier::Tls(_) if bytes.is_empty() => Ok(0),
+            Carrier::Tls(tls) => match &mut **tls {
+                TlsStream::Client(tls) => tls.get_mut().1.writer().write(bytes),
+                TlsStream::Server(tls) => tls.get_mut().1.writer().write(bytes),
+            },
+            Carrier::Plain(_) => Ok(0),
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) const MAIL: &str = "peerkeep/mail";
 pub(crate) const OK: u8 = 0;
 pub(crate) const UNKNOWN: u8 = 1;
 pub(crate) const BUSY: u8 = 2;
+/// Most of the first bytes that leave in one frame with the name.
+const FIRST_BYTES: usize = 4 * 1024;
 
 /// A channel with a peer. Dropping it resets the stream; `shutdown` finishes our direction.
 pub struct Channel {
@@ -31,11 +33,28 @@ pub struct Channel {
     seat: Seat,
     protocol: Box<str>,
     finished: bool,
+    word: Word,
+}
+
+/// How far the two sides are about a channel.
+enum Word {
+    /// Agreed.
+    Given,
+    /// The other side has not been asked: these bytes go before all others.
+    Unasked(Vec<u8>),
+    /// Asked; the answer comes before all other bytes.
+    Awaited,
 }
 
 impl Channel {
     pub(crate) fn new(stream: Stream, seat: Seat, protocol: Box<str>) -> Channel {
-        Channel { stream, seat, protocol, finished: false }
+        Channel { stream, seat, protocol, finished: false, word: Word::Given }
+    }
+
+    /// On a fresh stream; the name leaves with the first bytes.
+    pub(crate) fn unasked(stream: Stream, seat: Seat, protocol: Box<str>) -> Channel {
+        let word = Word::Unasked(preface(&protocol));
+        Channel { word, ..Channel::new(stream, seat, protocol) }
     }
 
     /// Who is at the other end.
@@ -55,6 +74,46 @@ impl Channel {
 
     fn shared(&self) -> &Arc<Shared> {
         self.seat.shared()
+    }
+
+    /// Writes what goes before all other bytes, with as many of those as fit into one frame; how many of them.
+    fn poll_ask(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        while let Word::Unasked(name) = &mut self.word {
+            let ahead = name.len();
+            name.extend_from_slice(&bytes[..bytes.len().min(FIRST_BYTES)]);
+            let wrote = Pin::new(&mut self.stream).poll_write(cx, name);
+            name.truncate(ahead);
+            let count = ready!(wrote)?;
+            match count.checked_sub(ahead) {
+                None => drop(name.drain(..count)),
+                Some(more) => {
+                    self.word = Word::Awaited;
+                    return Poll::Ready(Ok(more));
+                }
+            }
+        }
+        Poll::Ready(Ok(0))
+    }
+
+    /// Reads the other side's word, if it is still to come.
+    fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_ask(cx, &[]))?;
+        if matches!(self.word, Word::Awaited) {
+            let mut word = [UNKNOWN; 1];
+            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut word))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            let error = match word[0] {
+                OK => {
+                    self.word = Word::Given;
+                    return Poll::Ready(Ok(()));
+                }
+                BUSY => ChannelError::Busy,
+                _ => ChannelError::Unknown,
+            };
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionRefused, error)));
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The end of a stream that nobody finished is a loss, not an end (fault C4).
@@ -79,6 +138,7 @@ impl AsyncRead for Channel {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_word(cx))?;
         let count = ready!(Pin::new(&mut self.stream).poll_read(cx, buf.initialize_unfilled()))?;
         buf.advance(count);
         if count == 0 {
@@ -91,16 +151,21 @@ impl AsyncRead for Channel {
 
 impl AsyncWrite for Channel {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let count = match ready!(self.poll_ask(cx, bytes))? {
+            0 => ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?,
+            count => count,
+        };
         self.shared().touch();
         Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_ask(cx, &[]))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_ask(cx, &[]))?;
         ready!(Pin::new(&mut self.stream).poll_close(cx))?;
         self.finished = true;
         Poll::Ready(Ok(()))
@@ -132,7 +197,7 @@ pub(crate) async fn read_preface(stream: &mut Stream) -> io::Result<Option<Box<s
 /// Whether the peer answered in time; `None` when that cannot be said.
 pub(crate) async fn open(mut stream: Stream, want: Open) -> Option<bool> {
     let began = tokio::time::Instant::now();
-    let Open { protocol, seat, mut reply } = want;
+    let Open { protocol, seat, mut reply, .. } = want;
     let asked = async {
         stream.write_all(&preface(&protocol)).await?;
         let mut word = [UNKNOWN; 1];

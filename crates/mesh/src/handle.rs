@@ -1,6 +1,7 @@
 //! What applications hold of a running link: open a channel, send a message, from any thread. One small allocation per
 //! link, shared with its task; no tokio channel per connection, no lock held while waiting.
 
+use crate::stream::Stream;
 use crate::{Channel, PREFACE_MAX_BYTES};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
@@ -118,13 +119,43 @@ impl Handle {
             if self.0.is_ended() {
                 return Err(ChannelError::Closed);
             }
-            desk.opens.push_back(Open { protocol: protocol.into(), seat, reply });
+            desk.opens.push_back(Open { protocol: protocol.into(), seat, reply, at_once: false });
         }
         self.0.waker.wake();
         match tokio::time::timeout(OPEN_TIMEOUT, answer).await {
             Ok(answer) => answer.unwrap_or(Err(ChannelError::Closed)),
             Err(_) => Err(ChannelError::Timeout),
         }
+    }
+
+    /// A channel for `protocol` that can be written to at once: its name leaves with the first bytes, and no round trip
+    /// passes before them. The peer's word comes before the first byte that is read. If it is against the channel,
+    /// reading fails as `ConnectionRefused` with [`ChannelError::Unknown`] or [`ChannelError::Busy`] inside, and what was
+    /// written is lost. Nobody waits for the word, so there is no time limit on it.
+    ///
+    /// # Errors
+    /// See [`ChannelError`]; of the peer's words none.
+    pub async fn open_at_once(&self, protocol: &str) -> Result<Channel, ChannelError> {
+        if protocol.is_empty() || protocol.len() > PREFACE_MAX_BYTES {
+            return Err(ChannelError::Name);
+        }
+        let seat = self.0.seat().ok_or(ChannelError::TooMany)?;
+        let answer = {
+            let mut desk = self.0.desk();
+            if self.0.is_ended() {
+                return Err(ChannelError::Closed);
+            }
+            desk.in_demand = true;
+            if let Some(stream) = desk.spare.take() {
+                // The link lays out the next one when this one's first bytes wake it.
+                return Ok(Channel::unasked(*stream, seat, protocol.into()));
+            }
+            let (reply, answer) = oneshot::channel();
+            desk.opens.push_back(Open { protocol: protocol.into(), seat, reply, at_once: true });
+            answer
+        };
+        self.0.waker.wake();
+        answer.await.unwrap_or(Err(ChannelError::Closed))
     }
 
     /// Queues a message; returns at once. Messages to one peer arrive in order or not at all.
@@ -213,7 +244,10 @@ struct AtomicLimits {
 /// What handles ask of the task. Bounded by the channel limit and the byte budget.
 #[derive(Default)]
 pub(crate) struct Desk {
-    pub opens: VecDeque<Open>,
+    opens: VecDeque<Open>,
+    /// A fresh stream for whoever does not want to wait; only once somebody did not.
+    spare: Option<Box<Stream>>,
+    in_demand: bool,
     letters: VecDeque<Letter>,
     queued_bytes: u32,
 }
@@ -223,6 +257,8 @@ pub(crate) struct Open {
     pub protocol: Box<str>,
     pub seat: Seat,
     pub reply: oneshot::Sender<Result<Channel, ChannelError>>,
+    /// Without waiting for the peer's word.
+    pub at_once: bool,
 }
 
 /// A message on its way out.
@@ -346,6 +382,29 @@ impl Shared {
         self.desk().queued_bytes > 0
     }
 
+    /// Whether somebody waits for a fresh stream, or one is to be laid out.
+    pub fn wants_stream(&self) -> bool {
+        let desk = self.desk();
+        !desk.opens.is_empty() || (desk.in_demand && desk.spare.is_none())
+    }
+
+    /// Gives a fresh stream to whoever waits for one, else lays it out; back when the peer is to be asked first.
+    pub fn give(&self, stream: Stream) -> Option<(Stream, Open)> {
+        let mut desk = self.desk();
+        let Some(want) = desk.opens.pop_front() else {
+            desk.spare = Some(Box::new(stream));
+            return None;
+        };
+        drop(desk);
+        if !want.at_once {
+            return Some((stream, want));
+        }
+        let Open { protocol, seat, reply, .. } = want;
+        // Who asked may have left.
+        let _ = reply.send(Ok(Channel::unasked(stream, seat, protocol)));
+        None
+    }
+
     pub fn has_letters(&self) -> bool {
         !self.desk().letters.is_empty()
     }
@@ -376,7 +435,8 @@ impl Shared {
         let opens = std::mem::take(&mut desk.opens);
         desk.letters = VecDeque::new();
         desk.queued_bytes = 0;
+        let spare = desk.spare.take();
         drop(desk);
-        drop(opens);
+        drop((opens, spare));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::channel::{self, BUSY, CONTROL, MAIL, OK, UNKNOWN, preface};
 use crate::control::{Control, Event, Known};
-use crate::handle::{Handle, Open, Shared};
+use crate::handle::{Handle, Shared};
 use crate::jobs::{Done, name, read_mail, turn, welcome};
 use crate::line::Line;
 use crate::mail;
@@ -15,6 +15,7 @@ use crate::registry::Taken;
 use crate::stack::Node;
 use crate::stream::Stream;
 use crate::tls::fault_of;
+use futures::FutureExt as _;
 use futures::io::{AsyncRead as _, AsyncWrite as _};
 use futures::stream::{FuturesUnordered, Stream as _};
 use peerkeep_core::{Fault, FaultKind, Step, Violation, Who};
@@ -34,6 +35,8 @@ pub struct MeshLink {
     pub(crate) line: Line,
     pub(crate) shared: Arc<Shared>,
     pub(crate) dialled: bool,
+    /// What is left to say of the greeting: it leaves together with the first frame.
+    pub(crate) last: Vec<u8>,
 }
 
 impl Link for MeshLink {
@@ -53,8 +56,8 @@ impl Link for MeshLink {
 const MAX_NAMELESS: usize = 16;
 /// Streams beyond that which are dropped before it is called misbehaviour.
 const NAMELESS_FLOOD: u32 = 64;
-/// Streams besides channels: control, two of messages, the nameless.
-pub(crate) const SPARE_STREAMS: usize = 4 + MAX_NAMELESS;
+/// Streams besides channels: control, two of messages, one laid out, the nameless.
+pub(crate) const SPARE_STREAMS: usize = 5 + MAX_NAMELESS;
 /// Rounds of work in one wake-up; then the other links of the shard have their turn.
 const ROUNDS: usize = 8;
 
@@ -92,9 +95,11 @@ enum Port {
 
 impl Task {
     fn new(link: MeshLink, mail: Mail, meter: Meter) -> Task {
-        let MeshLink { node, line, shared, dialled } = link;
+        let MeshLink { node, line, shared, dialled, last } = link;
         let (mut mux, port) = match line {
-            Line::Tcp(tcp) => (Mux::yamux(tcp, meter.clone(), dialled), Port::Missing { ours: dialled }),
+            Line::Tcp(tcp) => {
+                (Mux::yamux(tcp, last, meter.clone(), dialled), Port::Missing { ours: dialled })
+            }
             Line::Quic(line) => {
                 let (mux, stream) =
                     QuicMux::begin(*line, meter.clone(), shared.info.peer, shared.info.remote);
@@ -146,10 +151,13 @@ impl Task {
             Ok(true) => cx.waker().wake_by_ref(),
             Ok(false) => {}
         }
-        if let Poll::Ready(Err(error)) = self.mux.poll_push(cx) {
-            return Poll::Ready(self.end_of(Ended::Fault(fault_of(Step::Live, &error))));
+        // Before the push, so that a goodbye and the end after it leave together.
+        if let Poll::Ready(end) = self.poll_closing(cx) {
+            let _ = self.mux.poll_push(cx);
+            return Poll::Ready(end);
         }
-        self.poll_closing(cx)
+        let Poll::Ready(Err(error)) = self.mux.poll_push(cx) else { return Poll::Pending };
+        Poll::Ready(self.end_of(Ended::Fault(fault_of(Step::Live, &error))))
     }
 
     /// Does what can be done now, up to [`ROUNDS`]; true when more is left.
@@ -259,24 +267,18 @@ impl Task {
             let Some(stream) = self.open(cx)? else { return Ok(moved) };
             moved = true;
             self.writes_mail = true;
-            let write = mail::write(stream, self.shared.clone());
-            self.jobs.push(Box::pin(async move {
-                write.await;
-                Done::Over
-            }));
+            self.jobs.push(Box::pin(mail::write(stream, self.shared.clone()).map(|()| Done::Over)));
         }
-        loop {
-            if self.shared.desk().opens.is_empty() {
-                return Ok(moved);
-            }
+        while self.shared.wants_stream() {
             let Some(stream) = self.open(cx)? else { return Ok(moved) };
-            let want: Option<Open> = self.shared.desk().opens.pop_front();
-            let Some(want) = want else { return Ok(moved) };
-            self.jobs.push(Box::pin(async move {
-                channel::open(stream, want).await.map_or(Done::Over, Done::Asked)
-            }));
-            moved = true;
+            if let Some((stream, want)) = self.shared.give(stream) {
+                self.jobs.push(Box::pin(async move {
+                    channel::open(stream, want).await.map_or(Done::Over, Done::Asked)
+                }));
+                moved = true;
+            }
         }
+        Ok(moved)
     }
 
     fn open(&mut self, cx: &mut Context<'_>) -> Result<Option<Stream>, Ended> {

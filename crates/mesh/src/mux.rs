@@ -45,14 +45,14 @@ pub(crate) struct QuicMux {
 const MOST_STREAMS: usize = 1_024 + SPARE_STREAMS;
 
 impl Mux {
-    /// Yamux, as the side that dialled or the other one.
-    pub fn yamux(tcp: Carrier, meter: Meter, dialled: bool) -> Mux {
+    /// Yamux, as the side that dialled or the other one. `last` leaves before its first frame.
+    pub fn yamux(tcp: Carrier, last: Vec<u8>, meter: Meter, dialled: bool) -> Mux {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(MOST_STREAMS);
         // Beside the least that each stream has, a megabyte for all that are busy.
         config.set_max_connection_receive_window(Some((MOST_STREAMS + 4) * yamux::DEFAULT_CREDIT as usize));
         let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
-        let pipe = Pipe::new(tcp, meter);
+        let pipe = Pipe::new(tcp, last, meter);
         let conn = Box::new(yamux::Connection::new(pipe.clone(), config, mode));
         Mux::Yamux { pipe, conn }
     }

@@ -48,9 +48,10 @@ enum Ending {
 }
 
 impl Pipe {
-    pub fn new(tcp: Carrier, meter: Meter) -> Pipe {
+    /// `out` leaves before the multiplexer's first frame, in one record with it.
+    pub fn new(tcp: Carrier, out: Vec<u8>, meter: Meter) -> Pipe {
         let inflow = Inflow::new(meter.clock().now());
-        let (out, outflow) = (Vec::new(), Outflow::default());
+        let outflow = Outflow::default();
         Pipe(Rc::new(RefCell::new(Inner {
             tcp,
             out,
@@ -141,6 +142,18 @@ impl Inner {
         self.out = Vec::new();
         self.at = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// What is left and TLS's own last word go out in one packet.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let count = self.tcp.gather(&self.out[self.at..])?;
+        self.meter.sent(count);
+        self.at += count;
+        if self.at < self.out.len() {
+            ready!(self.poll_push(cx))?;
+        }
+        (self.out, self.at) = (Vec::new(), 0);
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 
     /// The socket takes no more: what it takes from now on is what the way carries.
@@ -255,8 +268,6 @@ impl AsyncWrite for Pipe {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = self.0.borrow_mut();
-        ready!(inner.poll_push(cx))?;
-        Pin::new(&mut inner.tcp).poll_shutdown(cx)
+        self.0.borrow_mut().poll_close(cx)
     }
 }

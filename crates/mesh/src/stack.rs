@@ -21,6 +21,7 @@ use peerkeep_core::{Addr, Fault, FaultKind, Greeting, PeerKey, StackId, Step};
 use peerkeep_net::{Io, MeetError, Meeting, Met, QuicDial, QuicIo, QuicServer, Role, Stack, Terms, Verdict};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::future::Future;
+use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -158,11 +159,17 @@ impl Node {
     }
 
     async fn dial_tcp(&self, tcp: TcpStream, terms: &Terms) -> Greeted {
-        let (carrier, peer) = match self.protection() {
-            Protection::Tls => self.dial_tls(tcp, terms.expect).await?,
-            plain => self.dial_plain(plain, tcp, terms).await?,
+        let (carrier, peer, ahead) = match self.protection() {
+            Protection::Tls => self.dial_tls(tcp, terms).await?,
+            plain => {
+                let (carrier, peer) = self.dial_plain(plain, tcp, terms).await?;
+                (carrier, peer, None)
+            }
         };
         let mut line = Line::Tcp(carrier);
+        if let Some(dialler) = ahead {
+            return Ok((line, peer, dialler));
+        }
         let mut out = Vec::new();
         match self.hello(peer, terms, &mut out) {
             Ok(dialler) => {
@@ -173,11 +180,22 @@ impl Node {
         }
     }
 
-    async fn dial_tls(&self, tcp: TcpStream, expect: Option<PeerKey>) -> Secured {
-        let connector = TlsConnector::from(self.tls.client(expect));
-        let tls = connector.connect(Tls::no_name(), tcp).await.map_err(|e| fault_of(Step::Secure, &e))?;
+    /// Where it is known whom TLS has to prove, the hello leaves with TLS's own last message: rustls keeps it back until
+    /// it has proven them.
+    async fn dial_tls(
+        &self,
+        tcp: TcpStream,
+        terms: &Terms,
+    ) -> Result<(Carrier, PeerKey, Option<Dialler>), MeetError> {
+        let mut out = Vec::new();
+        let mut ahead = terms.expect.and_then(|peer| self.hello(peer, terms, &mut out).ok());
+        let connector = TlsConnector::from(self.tls.client(terms.expect));
+        let connecting = connector.connect_with(Tls::no_name(), tcp, |tls| {
+            ahead = ahead.take().filter(|_| tls.writer().write_all(&out).is_ok());
+        });
+        let tls = connecting.await.map_err(|e| fault_of(Step::Secure, &e))?;
         let peer = proven(tls.get_ref().1)?;
-        Ok((Carrier::Tls(Box::new(TlsStream::Client(tls))), peer))
+        Ok((Carrier::Tls(Box::new(TlsStream::Client(tls))), peer, ahead))
     }
 
     async fn dial_plain(&self, protection: Protection, mut tcp: TcpStream, terms: &Terms) -> Secured {
@@ -337,7 +355,11 @@ impl Inner {
         let dialled = match &mut self.machine {
             Machine::Dialler => {
                 Dialler::confirm(&mut out);
-                self.line.say(&out).await?;
+                // Over TCP it leaves with the link's first frames, which follow at once.
+                if matches!(self.line, Line::Quic(_)) {
+                    self.line.say(&out).await?;
+                    out.clear();
+                }
                 true
             }
             Machine::Acceptor { machine, said } => {
@@ -345,6 +367,7 @@ impl Inner {
                 if said.is_none() {
                     machine.answer(&greeting, &mut out);
                     self.line.say(&out).await?;
+                    out.clear();
                 }
                 while !canary::on(Canary::PhantomAnnouncement) {
                     match self.line.hear().await.and_then(|frame| machine.handle(frame)) {
@@ -357,6 +380,6 @@ impl Inner {
             }
         };
         let shared = Arc::new(Shared::new(self.info, self.limits));
-        Ok(MeshLink { node: self.node, line: self.line, shared, dialled })
+        Ok(MeshLink { node: self.node, line: self.line, shared, dialled, last: out })
     }
 }

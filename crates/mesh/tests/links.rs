@@ -122,6 +122,61 @@ async fn a_channel_carries_bytes_both_ways_and_counts_as_use() {
 }
 
 #[tokio::test]
+async fn a_channel_opened_at_once_needs_no_round_trip_before_its_first_byte() {
+    local(async {
+        let (a, b) = (Node::with(1, |c| c.max_channels = 2), Node::new(2));
+        let mut incoming = b.registry.accept("one", 1).unwrap();
+        let (dialler, acceptor) = link(&a, &b).await;
+        let counts = || (dialler.post.report().channels, acceptor.post.report().channels);
+        // The first one is made for it, later ones are laid out.
+        for round in 0..3_u8 {
+            let mut near = soon(dialler.handle.open_at_once("one")).await.expect("opens");
+            near.write_all(&[round; 9_000]).await.unwrap();
+            let mut far = soon(incoming.recv()).await.expect("arrives");
+            let mut heard = [9; 9_000];
+            soon(far.read_exact(&mut heard)).await.unwrap();
+            assert!(heard == [round; 9_000], "every byte, and none of the name");
+            far.write_all(b"yes").await.unwrap();
+            let mut answer = [0; 3];
+            soon(near.read_exact(&mut answer)).await.unwrap();
+            assert_eq!(&answer, b"yes");
+        }
+        until(|| counts() == (0, 0)).await;
+        // Who listens first has asked, too.
+        let mut listens = soon(dialler.handle.open_at_once("one")).await.expect("opens");
+        let mut answer = [0; 1];
+        let (far, read) = soon(async {
+            let say = async {
+                let mut far = incoming.recv().await.expect("arrives");
+                far.write_all(b"!").await.unwrap();
+                far
+            };
+            tokio::join!(say, listens.read_exact(&mut answer))
+        })
+        .await;
+        assert!(read.is_ok() && answer == *b"!");
+        let word = |error: std::io::Error| {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+            *error.get_ref().and_then(|inner| inner.downcast_ref::<ChannelError>()).expect("a word")
+        };
+        let mut nobody = soon(dialler.handle.open_at_once("none")).await.expect("nobody was asked");
+        assert_eq!(word(soon(nobody.read_u8()).await.unwrap_err()), ChannelError::Unknown);
+        assert_eq!(dialler.handle.open_at_once("one").await.unwrap_err(), ChannelError::TooMany);
+        drop((listens, far));
+        drop(nobody);
+        let waits = soon(dialler.handle.open("one")).await.expect("room for one");
+        let mut busy = soon(dialler.handle.open_at_once("one")).await.expect("nobody was asked");
+        assert_eq!(word(soon(busy.read_u8()).await.unwrap_err()), ChannelError::Busy);
+        // One that never said a word leaves nothing behind.
+        drop((waits, busy));
+        drop(soon(dialler.handle.open_at_once("one")).await.expect("opens"));
+        until(|| counts().0 == 0).await;
+        assert_eq!(dialler.handle.open_at_once("").await.unwrap_err(), ChannelError::Name);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn unknown_busy_and_too_many_channels_are_told_apart() {
     local(async {
         let (a, b) = (Node::with(1, |c| c.max_channels = 3), Node::new(2));
@@ -360,6 +415,9 @@ async fn a_broken_control_channel_is_a_violation() {
     .await;
 }
 
+/// Leaves in one record with the link's first frames.
+const CONFIRM_BYTES: u64 = 4;
+
 #[tokio::test]
 async fn s3_48_an_idle_link_says_nothing_by_itself() {
     local(async {
@@ -368,6 +426,9 @@ async fn s3_48_an_idle_link_says_nothing_by_itself() {
         dialler.post.probe();
         until(|| dialler.post.report().rtt_us > 0).await;
         let count = |up: &Up| (up.post.bytes().sent(), up.post.bytes().received());
+        // What was said on both sides has arrived; the confirm went before the frames that are counted here.
+        let confirm = || count(&dialler).0 - count(&acceptor).1;
+        until(|| count(&acceptor).0 == count(&dialler).1 && confirm() == CONFIRM_BYTES).await;
         let before = (count(&dialler), count(&acceptor));
         tokio::time::sleep(Duration::from_millis(700)).await;
         assert_eq!((count(&dialler), count(&acceptor)), before);

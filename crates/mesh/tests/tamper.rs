@@ -3,7 +3,8 @@
 mod common;
 use common::*;
 use futures::StreamExt;
-use peerkeep_net::{Io, MeetError, Meeting, Stack, Terms};
+use peerkeep_core::ConnRef;
+use peerkeep_net::{Facts, Io, Link, MeetError, Meeting, Post, Role, Stack, Terms};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,9 +50,18 @@ async fn carry(
 }
 
 async fn greet(node: &Node, terms: Terms, tcp: TcpStream) -> Result<(), MeetError> {
+    let role = terms.role;
     let (_, meeting) = node.stack.meet(Io::Tcp(tcp), terms).await?;
-    meeting.settle(admit()).await.map(|_| ())
+    let link = meeting.settle(admit()).await?;
+    if role == Role::Dialler {
+        // The confirm leaves with the link's first bytes, and no others do.
+        let (_post, mail, meter) = Post::loose(CONN, Facts::default());
+        let _running = futures::poll!(std::pin::pin!(link.run(mail, meter)));
+    }
+    Ok(())
 }
+
+const CONN: ConnRef = ConnRef { row: 1, generation: 0 };
 
 /// Who came up, and how many bytes went the tampered way.
 async fn attempt(a: &Node, b: &Node, way: Way, deed: Deed) -> (bool, bool, usize) {

@@ -3,7 +3,7 @@
 
 use crate::waiters::{Outcome, Until};
 use crate::{Clock, Counters, Facts, JournalOptions, Listeners, Names, Retired, Surroundings, Tuning};
-use peerkeep_core::{Addrs, Answer, Change, Command, Time, View, Who};
+use peerkeep_core::{Addrs, Answer, Change, Command, ContactRef, Time, View, Who};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -60,6 +60,15 @@ pub(crate) enum Then {
     Outcome(Until, oneshot::Sender<Outcome>),
     /// The answer to a shutdown, which then takes at most that long.
     Drain(Duration, oneshot::Sender<Answer>),
+}
+
+/// Whom the current command's answer is for.
+pub(crate) struct Waiting {
+    pub then: Then,
+    /// Whom a connect is about.
+    pub who: Option<Who>,
+    /// The contact whose attempt the command ends.
+    pub called_off: Option<ContactRef>,
 }
 
 /// A question, run on the owner task between two steps.

@@ -14,6 +14,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// How QUIC ports behave.
@@ -250,9 +251,14 @@ impl Quic {
     }
 }
 
+/// An answer that takes longer than this may never come.
+const KNOCK_AFTER: Duration = Duration::from_millis(20);
+
 /// Nobody listens there: the kernel tells a socket that is connected, and no other. One byte is no QUIC packet and is
-/// dropped without an answer by whoever does listen. Never done when nothing is heard.
+/// dropped without an answer by whoever does listen. Never done when nothing is heard. Most dials are over before it is
+/// due, and spare themselves the socket.
 async fn refused(to: SocketAddr) -> Fault {
+    tokio::time::sleep(KNOCK_AFTER).await;
     let knock = async {
         let socket = tokio::net::UdpSocket::bind(unspecified(to.is_ipv6())).await?;
         socket.connect(to).await?;

@@ -1,12 +1,13 @@
 //! Shards: threads that each run one single-threaded executor for link tasks, so that sockets, handshakes and frames
-//! never share a core lock or a thread with the owner. A shard runs what it is given and knows nothing about links.
+//! need no lock and stay off the threads of whoever uses the node. A shard runs what it is given and knows nothing about
+//! links.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
@@ -17,6 +18,7 @@ pub struct Shards(Vec<Shard>);
 #[derive(Debug)]
 struct Shard {
     board: Arc<Board>,
+    runtime: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,6 +56,12 @@ impl Shards {
         self.0.len()
     }
 
+    /// The runtime of the first one, for what all links have to do with: listeners and UDP sockets. What is woken on its
+    /// own thread costs no system call.
+    pub fn home(&self) -> Handle {
+        self.0[0].runtime.clone()
+    }
+
     /// Runs a job on one of them, for as long as it likes. Meant for one attendant per stack, not for links.
     pub(crate) fn spawn<F>(&self, index: usize, make: impl FnOnce() -> F + Send + 'static)
     where
@@ -69,14 +77,14 @@ impl Shard {
     fn start(index: usize) -> io::Result<Shard> {
         let board = Arc::new(Board::default());
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let its_board = board.clone();
+        let (its_board, handle) = (board.clone(), runtime.handle().clone());
         let thread = std::thread::Builder::new().name(format!("peerkeep-link-{index}")).spawn(move || {
             let local = LocalSet::new();
             local.block_on(&runtime, its_board.serve());
             // The tasks go before the runtime, so that their sockets can still deregister.
             drop(local);
         })?;
-        Ok(Shard { board, thread: Some(thread) })
+        Ok(Shard { board, runtime: handle, thread: Some(thread) })
     }
 }
 

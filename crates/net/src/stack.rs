@@ -199,7 +199,8 @@ pub trait Stack: Send + Sync + 'static {
 pub trait Meeting: 'static {
     /// What it becomes.
     type Link: Link;
-    /// Admit: the acceptor sends its answer and waits for the confirm, the dialler sends the confirm.
+    /// Admit: the acceptor sends its answer and waits for the confirm, the dialler sends the confirm, at the latest with
+    /// its link's first bytes.
     /// Turn: the refusal is sent, flushed, and `Err` returned.
     fn settle(self, verdict: Verdict) -> impl Future<Output = Result<Self::Link, MeetError>>;
 }

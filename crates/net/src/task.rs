@@ -5,7 +5,7 @@
 use crate::facts::stray;
 use crate::listener::until;
 use crate::names::Resolver;
-use crate::owner::{Request, Then};
+use crate::owner::{Request, Then, Waiting};
 use crate::recorder::Recorder;
 use crate::sleep::Sleep;
 use crate::waiters::{Outcome, Waiters};
@@ -341,7 +341,12 @@ impl Task {
         let view = self.core.view();
         let fault = || view.contact(contact).and_then(|contact| contact.last_fault);
         match what {
-            Told::Connected => self.waiters.answer(contact, Outcome::Connected { contact, conn }),
+            Told::Connected => {
+                if let Some(seen) = view.contact(contact) {
+                    let connected = Outcome::Connected { contact, who: seen.who, conn, already: false };
+                    self.waiters.answer(contact, connected);
+                }
+            }
             Told::Failed => self.waiters.answer_first(contact, Outcome::Failed(fault())),
             Told::GaveUp => self.waiters.answer(contact, Outcome::GaveUp(fault())),
             Told::Banned => self.waiters.answer(contact, Outcome::Banned),
@@ -389,7 +394,8 @@ impl Task {
         let Some(contact) = contact else { return Ok(Outcome::Refused(Refusal::Unknown)) };
         match view.contact(contact) {
             Some(seen) if seen.standing == Standing::Connected => {
-                Ok(Outcome::Connected { contact, conn: seen.conn.unwrap_or(ConnRef::NONE) })
+                let conn = seen.conn.unwrap_or(ConnRef::NONE);
+                Ok(Outcome::Connected { contact, who: seen.who, conn, already: true })
             }
             _ => Err(contact),
         }
@@ -488,13 +494,4 @@ fn watch(owner: &Owner) -> Option<Watch> {
     Watch::start(owner.clone())
         .inspect_err(|error| tracing::warn!(%error, "changes of the network will not be heard of"))
         .ok()
-}
-
-/// Whom the current command's answer is for.
-struct Waiting {
-    then: Then,
-    /// Whom a connect is about.
-    who: Option<Who>,
-    /// The contact whose attempt the command ends.
-    called_off: Option<ContactRef>,
 }

@@ -1,7 +1,7 @@
 //! Who waits for the outcome of an attempt to connect. Bounded; every waiter is answered exactly once, because
 //! answering takes it out of the table and the table's end answers the rest.
 
-use peerkeep_core::{ConnRef, ContactRef, Fault, Refusal};
+use peerkeep_core::{ConnRef, ContactRef, Fault, Refusal, Who};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
@@ -24,8 +24,12 @@ pub enum Outcome {
     Connected {
         /// To this contact: another one than asked for, when an address turned out to be somebody.
         contact: ContactRef,
+        /// Who that is.
+        who: Who,
         /// By this conn.
         conn: ConnRef,
+        /// Nothing had to be done for it.
+        already: bool,
     },
     /// It was refused; nothing changed.
     Refused(Refusal),
@@ -135,7 +139,12 @@ mod tests {
     }
 
     fn connected() -> Outcome {
-        Outcome::Connected { contact: contact(2), conn: ConnRef::NONE }
+        Outcome::Connected {
+            contact: contact(2),
+            who: Who::mesh(peerkeep_core::PeerKey::ed25519([2; 32])),
+            conn: ConnRef::NONE,
+            already: false,
+        }
     }
 
     #[test]

@@ -53,7 +53,9 @@ fn assert_replays(dir: &std::path::Path) {
 async fn connecting_twice_says_connected_twice() {
     let (a, b) = (node(1).await, node(2).await);
     let first = a.connect(b.who(), &[b.addr]).await;
-    assert_eq!(a.connect(b.who(), &[b.addr]).await, first);
+    let Outcome::Connected { contact, who, conn, already: false } = first else { panic!("{first:?}") };
+    let again = Outcome::Connected { contact, who, conn, already: true };
+    assert_eq!(a.connect(b.who(), &[b.addr]).await, again);
     assert_eq!(a.conn_count().await, 1);
 }
 

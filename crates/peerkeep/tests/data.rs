@@ -47,6 +47,34 @@ async fn a_channel_carries_bytes_both_ways() {
 }
 
 #[tokio::test]
+async fn a_channel_opened_at_once_says_at_its_first_byte_whether_it_is_taken() {
+    let (a, b) = pair().await;
+    let mut incoming = b.accept("echo").expect("a free name");
+    for round in 0..3 {
+        let mut channel = a.open_at_once(b.id(), "echo").await.expect("opens");
+        channel.write_all(b"hello").await.expect("writes");
+        let (peer, mut far) = soon("the channel", incoming.next()).await.expect("arrives");
+        assert_eq!((peer, far.protocol()), (a.id(), "echo"));
+        let mut heard = [0; 5];
+        far.read_exact(&mut heard).await.expect("reads");
+        far.write_all(&heard).await.expect("writes");
+        far.shutdown().await.expect("ends");
+        let mut answer = String::new();
+        channel.read_to_string(&mut answer).await.expect("reads");
+        assert_eq!(answer, "hello", "round {round}");
+    }
+    let mut channel = a.open_at_once(b.id(), "unheard-of").await.expect("nobody was asked");
+    channel.write_all(b"hello").await.expect("writes");
+    let error = channel.read_u8().await.expect_err("nobody takes it");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ChannelError>());
+    assert_eq!(inner, Some(&ChannelError::Unsupported));
+    assert_eq!(a.open_at_once(a.id(), "echo").await.err(), Some(ChannelError::NotConnected));
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
 async fn messages_reach_whoever_listens_to_the_topic() {
     let (a, b) = pair().await;
     let mut news = b.messages("news").expect("a name");

@@ -41,7 +41,15 @@ impl AsyncRead for Channel {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.0).poll_read(cx, buf).map_err(refused)
+    }
+}
+
+/// The other side's word against a channel, in this crate's words.
+fn refused(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<mesh::ChannelError>()) {
+        Some(word) => io::Error::new(error.kind(), open_error(*word)),
+        None => error,
     }
 }
 

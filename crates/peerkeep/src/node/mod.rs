@@ -82,14 +82,11 @@ impl Node {
         let shared = &self.shared;
         let whom = shared.whom(&peer.into()).await?;
         let who = whom.who;
-        let already = self.seen(who).await.is_some_and(|seen| seen.contact.standing == Standing::Connected);
         let outcome =
             shared.owner.connect(who, whom.addrs, Until::Settled, wait).await.map_err(owner_error)?;
         match outcome {
-            NetOutcome::Connected { contact, conn } => {
-                let met = shared.owner.ask(move |view, _| view.contact(contact).map(|seen| seen.who)).await;
-                let peer = PeerId(met.ok().flatten().unwrap_or(who).key);
-                Ok(Outcome::Connected { peer, conn: conn.to_string(), already })
+            NetOutcome::Connected { who, conn, already, .. } => {
+                Ok(Outcome::Connected { peer: PeerId(who.key), conn: conn.to_string(), already })
             }
             NetOutcome::Refused(why) => Err(CommandError::Refused(why.into())),
             NetOutcome::Failed(fault) | NetOutcome::GaveUp(fault) => {
@@ -400,6 +397,22 @@ impl Node {
     pub async fn open(&self, peer: impl Into<PeerId>, protocol: &str) -> Result<Channel, ChannelError> {
         let link = self.link(&peer.into())?;
         link.open(protocol).await.map(Channel).map_err(channels::open_error)
+    }
+
+    /// Opens a channel that can be written to without waiting for the other side, which spares a round trip. Its word
+    /// comes with the first bytes that are read: reading fails with a `ConnectionRefused` that holds
+    /// [`ChannelError::Unsupported`] or [`ChannelError::Busy`] when it does not take the channel, and what was written
+    /// is lost.
+    ///
+    /// # Errors
+    /// When it is not connected, or has as many channels as it may.
+    pub async fn open_at_once(
+        &self,
+        peer: impl Into<PeerId>,
+        protocol: &str,
+    ) -> Result<Channel, ChannelError> {
+        let link = self.link(&peer.into())?;
+        link.open_at_once(protocol).await.map(Channel).map_err(channels::open_error)
     }
 
     /// Takes channels of that protocol from now on. At most 64 wait; more are refused.

@@ -5,12 +5,15 @@ use crate::{ListenAddress, Settings, StartError};
 use peerkeep_core::{Addr, AddrKind};
 use peerkeep_net::{Listener, Owner, Quic, QuicListener, Serving, Tickets};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 
 /// What listens now.
 pub(super) struct Ports {
     quic: Endpoints,
     tickets: Tickets,
     owner: Owner,
+    /// Where they are watched.
+    home: Handle,
     open: Mutex<Vec<Port>>,
 }
 
@@ -27,8 +30,8 @@ struct Port {
 pub(super) struct Bound(Vec<(ListenAddress, Vec<Listener>, Vec<QuicListener>)>);
 
 impl Ports {
-    pub fn new(quic: Quic, tickets: Tickets, owner: Owner) -> Ports {
-        Ports { quic: Arc::new(Mutex::new(Some(quic))), tickets, owner, open: Mutex::default() }
+    pub fn new(quic: Quic, tickets: Tickets, owner: Owner, home: Handle) -> Ports {
+        Ports { quic: Arc::new(Mutex::new(Some(quic))), tickets, owner, home, open: Mutex::default() }
     }
 
     /// What has to be let go of at the end.
@@ -72,6 +75,7 @@ impl Ports {
         let watching = |error| StartError::System { what: "watching a listener", error };
         let counters = self.owner.counters();
         let quic = self.quic.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let _at = self.home.enter();
         let mut all = Vec::new();
         for (asked, over_tcp, over_quic) in bound.0 {
             let mut locals = Vec::new();

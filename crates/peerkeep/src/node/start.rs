@@ -145,8 +145,12 @@ async fn launch(
     let tickets = Tickets::new(peerkeep_core::StackId::Mesh);
     let surroundings = owner.surroundings();
     let quic_options = quic_options(&settings);
-    let quic = Quic::new(stack.quic_server(), quic_options);
-    let ports = Ports::new(quic.clone(), tickets.clone(), owner.clone());
+    let home = shards.home();
+    let quic = {
+        let _at = home.enter();
+        Quic::new(stack.quic_server(), quic_options)
+    };
+    let ports = Ports::new(quic.clone(), tickets.clone(), owner.clone(), home);
     let serving = ports.serve(ports.bind(&settings)?)?;
     listen.set(local::announced(&settings, &ports.locals()));
     let directory = Directory::default();
@@ -165,7 +169,7 @@ async fn launch(
         listeners: serving,
         observer: Box::new(Watcher::new(hub.clone())),
     };
-    let running = engine.start(setup).map_err(|error| part(&error))?;
+    let running = engine.start_on(&shards, setup).map_err(|error| part(&error))?;
     let (shared, ends) =
         Shared::new(identity.id(), settings, owner, hub, stack, mesh_config, registry, directory, ports);
     shared.note_journal(journal_ailment);
