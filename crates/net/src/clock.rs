@@ -22,7 +22,7 @@ impl Clock {
     }
 
     /// When to wake for what is due at `at`: up to 33 ms late, so that timers due close together are one wake-up, of the
-    /// owner and of every shard it then gives orders (measured with 10,000 idle connections: half the processor time).
+    /// owner and of every shard it then gives orders.
     pub(crate) fn gather(at: Time, now: Time) -> Time {
         const STEP_US: u64 = 1 << 15;
         if at > now { Time(at.0.checked_next_multiple_of(STEP_US).unwrap_or(at.0)) } else { at }
