@@ -26,13 +26,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+import mesh_abuse
 import mesh_wire as wire
 
 DATA, WINDOW, PING, AWAY = 0, 1, 2, 3
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 BAD = ("cut-hello", "flip-hello", "huge-frame", "garbage", "two-hellos", "confirm-first", "old-epoch-zero", "no-proof",
        "unknown-frame", "unknown-field", "ping-flood", "wrong-pong", "no-pong", "peers-flood", "bad-control",
-       "two-controls", "trickle", "nameless-streams", "streams-without-end", "bad-yamux")
+       "two-controls", "trickle", "nameless-streams", "streams-without-end", "bad-yamux", *mesh_abuse.BAD)
 
 
 def say(event, **more):
@@ -255,6 +256,7 @@ class Peer:
 
     def misbehave(self):
         bad = self.options.bad
+        mesh_abuse.misbehave(self, bad)
         if bad == "ping-flood":
             ping = wire.frame(1, wire.field(1, wire.FIXED64, 7))
             self.send(DATA, 0, self.control, ping * 300)
@@ -299,13 +301,15 @@ class Peer:
         if kind == PING and flags & SYN:
             self.send(PING, ACK, 0, length=length)
         elif kind == AWAY:
-            self.over = True
+            self.over = self.options.bad not in mesh_abuse.BAD
         elif kind == DATA:
             self.on_data(stream, flags, self.read(length))
         elif kind == WINDOW and flags & SYN:
             self.on_data(stream, flags, b"")
 
     def on_data(self, stream, flags, data):
+        if self.options.bad == "answers-nothing" and stream != self.control:
+            return
         if flags & SYN:
             self.streams[stream] = {"name": None, "data": b"", "word": False}
         if stream not in self.streams:

@@ -326,6 +326,7 @@ mod tests {
     use super::*;
     use alloc::collections::BTreeMap;
 
+    /// Fault T4.
     #[test]
     fn fires_like_an_ordered_map_of_tick_and_sequence() {
         let mut random = 7_u64;

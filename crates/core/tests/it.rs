@@ -36,6 +36,7 @@ mod rig;
 mod rivals;
 mod settings;
 mod shed;
+mod timers;
 mod turns;
 mod world;
 

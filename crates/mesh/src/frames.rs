@@ -117,18 +117,24 @@ impl Inflow {
     }
 }
 
-/// The way out: only whether a frame of ours is under way.
+/// The way out: only whether a frame of ours is under way, and whether one called the other side's frames wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Outflow {
     header: [u8; HEADER_BYTES],
     have: usize,
     body_left: usize,
+    accuses: bool,
 }
 
 impl Outflow {
     /// Whether the last frame is whole.
     pub(crate) fn is_between(&self) -> bool {
         self.have == 0 && self.body_left == 0
+    }
+
+    /// Whether the multiplexer has said goodbye because of what the other side sent: it tells nobody else.
+    pub(crate) fn accuses(&self) -> bool {
+        self.accuses
     }
 
     /// Takes the bytes that the multiplexer writes; whether a ping of its own was among them.
@@ -149,6 +155,7 @@ impl Outflow {
                 self.have = 0;
                 self.body_left = body_bytes(&self.header);
                 pinged |= self.header[1] == PING && self.header[3] & SYN != 0;
+                self.accuses |= self.header[1] == GO_AWAY && self.header[8..] != [0; 4];
             }
         }
         pinged

@@ -10,7 +10,7 @@ use crate::mail;
 use crate::measure::{self, MEASURE};
 use crate::mux::{Mux, QuicMux};
 use crate::parting::Parting;
-use crate::rate::Bucket;
+use crate::rate::{Bucket, Rate};
 use crate::registry::Taken;
 use crate::stack::Node;
 use crate::stream::Stream;
@@ -26,6 +26,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, atomic::Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 mod closing;
 
@@ -56,6 +57,8 @@ impl Link for MeshLink {
 const MAX_NAMELESS: usize = 16;
 /// Streams beyond that which are dropped before it is called misbehaviour.
 const NAMELESS_FLOOD: u32 = 64;
+/// Streams that may come to nothing: many at once after a mistake, a hundred a second for good.
+const FRUITLESS: Rate = Rate { burst: 1_024, each: Duration::from_millis(10) };
 /// Streams besides channels: control, two of messages, one laid out, the nameless.
 pub(crate) const SPARE_STREAMS: usize = 5 + MAX_NAMELESS;
 /// Rounds of work in one wake-up; then the other links of the shard have their turn.
@@ -72,6 +75,7 @@ struct Task {
     jobs: FuturesUnordered<Pin<Box<dyn Future<Output = Done>>>>,
     nameless: usize,
     dropped: u32,
+    fruitless: Bucket,
     writes_mail: bool,
     reads_mail: bool,
     /// Changes when an application uses the link.
@@ -126,6 +130,7 @@ impl Task {
             jobs: FuturesUnordered::new(),
             nameless: 0,
             dropped: 0,
+            fruitless: Bucket::full(&FRUITLESS, now),
             writes_mail: false,
             reads_mail: false,
             uses: 0,
@@ -310,7 +315,7 @@ impl Task {
 
     /// Routes a stream by its name.
     fn on_named(&mut self, stream: Stream, name: Option<Box<str>>) {
-        let Some(name) = name else { return };
+        let Some(name) = name else { return self.fruitless() };
         if &*name == CONTROL {
             if matches!(self.port, Port::Missing { ours: false }) {
                 self.control.outbox().insert(0, OK);
@@ -335,8 +340,18 @@ impl Task {
         }
     }
 
+    /// A stream came to nothing: reset before its name, or turned away.
+    fn fruitless(&mut self) {
+        let now = self.meter.clock().now();
+        if self.fruitless.take(&FRUITLESS, now, 1) == 0 {
+            self.fruitless = Bucket::full(&FRUITLESS, now);
+            self.meter.violated(Violation::StreamAbuse);
+        }
+    }
+
     /// A stream that is turned away takes the place it had without a name until it is gone.
     fn turn(&mut self, stream: Stream, word: u8) {
+        self.fruitless();
         if self.nameless < MAX_NAMELESS {
             self.nameless += 1;
             self.jobs.push(Box::pin(turn(stream, word)));

@@ -7,7 +7,7 @@ use crate::line::QuicLine;
 use crate::link::SPARE_STREAMS;
 use crate::pipe::Pipe;
 use crate::stream::{NO_CODE, QuicStream, Stream};
-use peerkeep_core::{Addr, AddrKind, Fault, FaultKind, PeerKey, Step};
+use peerkeep_core::{Addr, AddrKind, Fault, FaultKind, PeerKey, Step, Violation};
 use peerkeep_net::{Ended, Meter, TcpOptions};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use std::future::Future;
@@ -75,11 +75,19 @@ impl Mux {
     /// The next stream that the other side opened. An error is how the link ended.
     pub fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Ended>> {
         match self {
-            Mux::Yamux { conn, .. } => Poll::Ready(match ready!(conn.poll_next_inbound(cx)) {
-                Some(Ok(stream)) => Ok(Stream::Yamux(stream)),
-                Some(Err(error)) => Err(end_of(error)),
-                None => Err(Ended::Fault(Fault::new(Step::Live, FaultKind::Closed))),
-            }),
+            Mux::Yamux { conn, pipe } => {
+                let result = conn.poll_next_inbound(cx);
+                if pipe.accuses() {
+                    // It only says so, and would go on with whoever does not listen.
+                    let _ = pipe.poll_push(cx);
+                    return Poll::Ready(Err(Ended::Violation(Violation::StreamAbuse)));
+                }
+                Poll::Ready(match ready!(result) {
+                    Some(Ok(stream)) => Ok(Stream::Yamux(stream)),
+                    Some(Err(error)) => Err(end_of(error)),
+                    None => Err(Ended::Fault(Fault::new(Step::Live, FaultKind::Closed))),
+                })
+            }
             Mux::Quic(quic) => {
                 let result = ready!(quic.accept.as_mut().poll(cx));
                 quic.accept = accept(&quic.connection);

@@ -78,6 +78,11 @@ impl Pipe {
         }
     }
 
+    /// Whether the multiplexer has called what came wrong.
+    pub fn accuses(&self) -> bool {
+        self.0.borrow().outflow.accuses()
+    }
+
     /// Whether all has arrived that the other side sent, and the multiplexer is kept from knowing.
     pub fn is_held(&self) -> bool {
         self.0.borrow().ending == Ending::Held

@@ -2,116 +2,13 @@
 //! as the old version, and with bad input. Skipped, loudly, without Python 3 and its `cryptography` package.
 
 mod common;
+use common::python::*;
 use common::*;
 use peerkeep_core::{Close, Fact, FaultKind, Violation};
-use peerkeep_mesh::Identity;
 use peerkeep_net::{Ended, MeetError};
-use serde_json::Value;
-use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/python/mesh_peer.py");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/mesh-protocol.md");
-const SEED: u8 = 77;
-const SECRET: &str = "the secret of the test network";
-
-/// The other program and what it says.
-struct Python {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    said: Vec<Value>,
-}
-
-impl Python {
-    fn start(words: &[&str]) -> Python {
-        let mut command = Command::new("python3");
-        command.arg(SCRIPT).args(words).stdout(Stdio::piped()).kill_on_drop(true);
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-        let mut child = command.spawn().expect("python starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        Python { child, lines, said: Vec::new() }
-    }
-
-    /// Reads on until it says that.
-    async fn until(&mut self, event: &str) -> Value {
-        soon(async {
-            loop {
-                let line = self.lines.next_line().await.expect("readable");
-                let Some(line) = line else { panic!("it never said {event}: {:?}", self.said) };
-                let value: Value = serde_json::from_str(&line).expect("JSON");
-                self.said.push(value.clone());
-                if value["event"] == event {
-                    return value;
-                }
-            }
-        })
-        .await
-    }
-
-    /// Everything it says until it ends.
-    async fn rest(mut self) -> Vec<Value> {
-        soon(async {
-            while let Some(line) = self.lines.next_line().await.expect("readable") {
-                self.said.push(serde_json::from_str(&line).expect("JSON"));
-            }
-            self.child.wait().await.expect("ends");
-        })
-        .await;
-        self.said
-    }
-}
-
-fn has(said: &[Value], event: &str) -> bool {
-    said.iter().any(|value| value["event"] == event)
-}
-
-/// Whether the other program can run here; says so when not.
-fn can_run() -> bool {
-    let probe = std::process::Command::new("python3").args(["-c", "import cryptography, ssl"]).output();
-    let can = probe.is_ok_and(|output| output.status.success());
-    if !can {
-        eprintln!("SKIPPED: python3 with the cryptography package is not installed here");
-    }
-    can
-}
-
-fn seed() -> String {
-    format!("{SEED:02x}").repeat(32)
-}
-
-/// Python dials; gives what our acceptor made of it.
-async fn dialled_by(node: &Node, more: &[&str]) -> (Python, Result<Up, MeetError>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let to = listener.local_addr().expect("bound").to_string();
-    let seed = seed();
-    let mut words = vec!["dial", "--to", &to, "--seed", &seed, "--network", "test"];
-    if !more.contains(&"--secret") {
-        words.extend(["--secret", SECRET]);
-    }
-    words.extend(more);
-    let python = Python::start(&words);
-    let (tcp, _) = soon(listener.accept()).await.expect("accepts");
-    (python, soon(accept(node, admit(), tcp)).await)
-}
-
-/// We dial Python; gives what our dialler made of it.
-async fn dialling(node: &Node, more: &[&str]) -> (Python, Result<Up, MeetError>) {
-    let trust: String = node.identity.certificate().iter().map(|byte| format!("{byte:02x}")).collect();
-    let seed = seed();
-    let mut words = vec!["listen", "--seed", &seed, "--network", "test", "--trust", &trust];
-    if !more.contains(&"--secret") {
-        words.extend(["--secret", SECRET]);
-    }
-    words.extend(more);
-    let mut python = Python::start(&words);
-    let port = python.until("listening").await["port"].as_u64().expect("a port");
-    let tcp = TcpStream::connect(format!("127.0.0.1:{port}")).await.expect("connects");
-    let expect = Identity::from_seed(&[SEED; 32]).expect("an identity").key();
-    let up = soon(dial(node, Some(expect), tcp)).await;
-    (python, up)
-}
 
 /// S1.18, with the two below: what the hello carries, byte by byte.
 #[tokio::test]
@@ -374,32 +271,6 @@ async fn fault_c3_a_trickle_of_bytes_is_not_a_sign_of_life() {
             late.received_at.since(early).as_millis() < 500,
             "bytes came all the time, whole frames did not"
         );
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn fault_f9_streams_without_end_are_capped_and_the_link_lives() {
-    if !can_run() {
-        return;
-    }
-    local(async {
-        let node = Node::new(1);
-        let mut incoming = node.registry.accept("echo", 500).unwrap();
-        for bad in ["nameless-streams", "streams-without-end"] {
-            let words = ["--bad", bad, "--seconds", "3", "--ping-every", "0.2"];
-            let (mut python, up) = dialled_by(&node, &words).await;
-            let up = up.expect("up");
-            assert_eq!(python.until("pong").await["known"], true, "{bad}");
-            up.post.probe();
-            until(|| up.post.report().rtt_us > 0).await;
-            assert!(up.post.report().channels <= 32, "{bad}: {:?}", up.post.report());
-            let abused = |fact: &Fact| matches!(fact, Fact::Violated { what: Violation::StreamAbuse, .. });
-            let facts = up.facts();
-            assert_eq!(facts.iter().any(abused), bad == "nameless-streams", "{facts:?}");
-            up.run.abort();
-        }
-        incoming.close();
     })
     .await;
 }

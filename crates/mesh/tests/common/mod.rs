@@ -1,6 +1,8 @@
 //! Nodes on real sockets without a driver: the stack is met, settled and run by hand.
 #![allow(dead_code)]
 
+pub mod python;
+
 use peerkeep_core::{Addr, Addrs, Close, ConnRef, Fact, Greeting, PeerKey, Time};
 use peerkeep_mesh::{Exchange, Handle, Identity, Known, MeshConfig, MeshLink, MeshStack, Registry, Secret};
 use peerkeep_net::{Ended, Facts, Io, Link, MeetError, Meeting, Met, Post, Role, Stack, Terms, Verdict};
