@@ -289,6 +289,7 @@ fn local_faults_pause_everything_and_punish_nobody() {
     assert!(rig.dialled().is_some(), "one retry as soon as there is a route");
 }
 
+/// Fault I8.
 #[test]
 fn fault_d16_another_identity_is_never_announced_and_its_address_forgotten() {
     let mut rig = Rig::new(|_| ());

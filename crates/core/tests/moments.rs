@@ -23,6 +23,7 @@ fn an_eighth_of_the_slots_is_kept_for_wanted_peers_at_most() {
     assert_eq!(limits(32).share(250, true), 250);
 }
 
+/// Fault L7.
 #[test]
 fn a_wanted_peer_that_comes_when_only_the_reserve_is_left_is_let_in() {
     let mut rig = eight_inbound();

@@ -149,6 +149,7 @@ fn every_preset_ends_where_its_document_says() {
     assert_eq!(Backoff::AFTER_VIOLATION.stable, Backoff::AFTER_TIMEOUT.stable);
 }
 
+/// Fault I8.
 #[test]
 fn a_changed_configuration_must_be_sound_and_of_the_same_node() {
     let config = Config::new(PeerKey::ed25519([1; 32]), 1_000);

@@ -52,6 +52,7 @@ fn fault_h3_any_flipped_bit_gives_an_error_or_another_frame_never_the_same() {
     }
 }
 
+/// Fault R3.
 #[test]
 fn fault_f1_the_length_is_judged_before_the_body() {
     assert_eq!(parse::<Handshake>(&[0, 0], 4096).map(|f| f.map(|(f, n)| (f.what, n))), Ok(Some((None, 2))));
@@ -76,6 +77,7 @@ fn fault_f2_varints_too_long_or_cut_are_errors_and_long_forms_are_read() {
     assert_eq!(read(&[0x1a, 0x03, 0x08, 0x85, 0x00]).map(|f| f.map(|f| f.0)), Ok(Some(goodbye(5))));
 }
 
+/// Fault R3.
 #[test]
 fn fault_f3_a_list_longer_than_its_bytes_is_an_error() {
     let body = [0x2a, 0x06, 0x0a, 0xff, 0xff, 0xff, 0x7f, 0x00];

@@ -226,6 +226,7 @@ async fn fault_h9_garbage_of_every_length_ends_at_once() {
     }
 }
 
+/// Fault I8.
 #[tokio::test]
 async fn fault_d16_another_identity_than_expected_is_never_met_and_learns_nothing_of_us() {
     let (a, b, c) = (Node::new(1), Node::new(2), Node::new(3));

@@ -375,6 +375,7 @@ async fn too_many_questions_are_refused_and_the_others_answered_once() {
     blocking.await.expect("no panic").expect("answered");
 }
 
+/// Fault I8.
 #[tokio::test]
 async fn fault_l12_shutdown_closes_the_port_says_goodbye_and_answers_everybody() {
     let hole = blackhole();
