@@ -246,6 +246,7 @@ async fn s0_45_after_a_reset_the_system_has_no_socket_to_that_peer() {
 }
 
 /// The store of another machine, brought here with its peers: they are kept, and who has become ourselves is left out.
+/// For fault I8: a node that starts with a new identity has that one from the start on, and its peers.
 #[tokio::test]
 async fn fault_k4_a_store_of_another_identity_is_used_and_never_leads_to_ourselves() {
     let folder = tempfile::tempdir().expect("a folder");
