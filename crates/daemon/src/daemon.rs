@@ -320,6 +320,7 @@ fn started(error: StartError) -> Failure {
 mod tests {
     use super::*;
 
+    /// Fault R9: a supervisor starts it again.
     #[tokio::test]
     async fn a_node_that_stops_by_itself_ends_the_daemon_with_an_error() {
         let folder = tempfile::tempdir().expect("a folder");

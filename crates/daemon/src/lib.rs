@@ -12,6 +12,7 @@ mod exit;
 #[doc(hidden)]
 pub mod fuzzing;
 mod level;
+mod lines;
 mod metrics;
 mod out;
 mod place;

@@ -6,10 +6,13 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Tables are fitted to terminals at least this wide.
 const MIN_TABLE_COLUMNS: u16 = 60;
+/// How long a failed command waits for whoever reads why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Prints one line, or several, to standard output.
 pub fn text(text: &str) {
@@ -36,6 +39,18 @@ pub fn either(as_json: bool, value: &impl Serialize, people: impl FnOnce() -> St
     if as_json { json(value) } else { text(&people()) }
 }
 
+/// The same beside the program's other work, which goes on when nobody reads it or takes it (fault R7).
+pub fn offer(as_json: bool, value: &impl Serialize, people: impl FnOnce() -> String) {
+    let mut text = if as_json { json_line(value) } else { people() };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    aside_of_all(move || {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    });
+}
+
 /// Says something beside the output, on standard error.
 pub fn aside(text: &str) {
     let _ = writeln!(io::stderr(), "{}", clean(text));
@@ -46,17 +61,32 @@ pub fn failure(as_json: bool, failure: &Failure) -> ExitCode {
     if failure.message.is_empty() {
         return failure.code.into();
     }
-    if as_json {
-        json(&serde_json::json!({
-            "error": failure.code.word(),
-            "message": failure.message,
-            "refusal": failure.refusal,
-            "next": failure.next,
-        }));
-    } else {
-        let _ = writeln!(io::stderr(), "peerkeep: {}", clean_lines(&failure.to_string()));
-    }
+    let (as_text, failed) = (clean_lines(&failure.to_string()), failure.clone());
+    let said = aside_of_all(move || {
+        if as_json {
+            json(&serde_json::json!({
+                "error": failed.code.word(),
+                "message": failed.message,
+                "refusal": failed.refusal,
+                "next": failed.next,
+            }));
+        } else {
+            let _ = writeln!(io::stderr(), "peerkeep: {as_text}");
+        }
+    });
+    // The end does not wait for a reader that sleeps.
+    let _ = said.recv_timeout(LAST_WORDS);
     failure.code.into()
+}
+
+/// Says it on a thread of its own. What it returns ends when all is said.
+fn aside_of_all(say: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
+    let (sender, said) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        say();
+        drop(sender);
+    });
+    said
 }
 
 /// Whether people watch standard error: progress is shown only then.

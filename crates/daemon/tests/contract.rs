@@ -303,7 +303,7 @@ fn kernel_list(pid: i32) -> BTreeSet<String> {
 fn s1_6_the_list_of_connections_is_the_systems_own() {
     let homes = [Home::new(151), Home::new(152), Home::new(153)];
     let [home, second, third] = &homes;
-    let (daemon, out, inward) = (home.start(&[]), second.start(&[]), third.start(&[]));
+    let (daemon, out, inward) = (home.start(&["--debuggable"]), second.start(&[]), third.start(&[]));
     let listed = || -> BTreeSet<String> {
         let peers = ask(home, "GET", "/v1/peers", "", "").2;
         let all = peers.as_array().expect("a list").iter().filter(|peer| peer["stage"] == "up");

@@ -72,7 +72,7 @@ fn s1_29_a_flood_of_ten_thousand_connects_leaves_descriptors_and_memory_bounded(
     /// As many of ours are open at a time; the daemon may not keep more than its limits.
     const OPEN: usize = 700;
     let (home, other) = (Home::new(185), Home::new(186));
-    let (daemon, peer) = (home.start(&["--set", "limits.per_ip=100000"]), other.start(&[]));
+    let (daemon, peer) = (home.start(&["--debuggable", "--set", "limits.per_ip=100000"]), other.start(&[]));
     home.ask(&["connect", &peer.address]).expect(0);
     let account = Account::of(&daemon);
     let (descriptors, resident) = (account.descriptors(), account.resident_kib());

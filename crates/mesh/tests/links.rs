@@ -121,6 +121,7 @@ async fn a_channel_carries_bytes_both_ways_and_counts_as_use() {
     .await;
 }
 
+/// Fault R2.
 #[tokio::test]
 async fn a_channel_opened_at_once_needs_no_round_trip_before_its_first_byte() {
     local(async {
@@ -245,6 +246,7 @@ async fn messages_arrive_in_order_on_their_topic() {
     .await;
 }
 
+/// Fault R2 as well.
 #[tokio::test]
 async fn fault_c2_a_peer_that_does_not_read_fills_its_own_budget_and_no_other() {
     local(async {

@@ -269,6 +269,7 @@ async fn the_clients_address_changes_and_bytes_keep_flowing_on_the_same_link() {
     .await;
 }
 
+/// Fault R2.
 #[tokio::test]
 async fn streams_beyond_the_cap_wait_and_the_link_lives() {
     local(async {
@@ -338,7 +339,7 @@ async fn again(a: &Node, quic: &Quic, b: &Node, port: &Port) -> (bool, bool) {
     (sent, taken)
 }
 
-/// Faults Z2, Z3: what keeps tickets is gone with its process, so the next one refuses early data, and one round trip
+/// Faults Z2, Z3, Z4: what keeps tickets is gone with its process, so the next one refuses early data, and one round trip
 /// later all is as without it.
 #[tokio::test]
 async fn faults_z2_z3_early_data_under_a_ticket_that_counts_no_more_is_said_again_and_nothing_is_lost() {

@@ -87,6 +87,7 @@ async fn we_dial_it_and_speak() {
     .await;
 }
 
+/// Fault G6.
 #[tokio::test]
 async fn s3_55_an_old_peer_dials_us_and_its_pings_are_answered() {
     if !can_run() {
@@ -105,6 +106,7 @@ async fn s3_55_an_old_peer_dials_us_and_its_pings_are_answered() {
     .await;
 }
 
+/// Fault G6.
 #[tokio::test]
 async fn s3_55_we_dial_an_old_peer() {
     if !can_run() {
@@ -158,6 +160,7 @@ async fn each_side_tells_the_other_why_it_refuses() {
     .await;
 }
 
+/// Fault G6: fields of a later version are skipped.
 #[tokio::test]
 async fn bad_greetings_end_before_anything_is_up() {
     if !can_run() {

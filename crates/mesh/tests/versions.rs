@@ -22,6 +22,7 @@ const MATRIX: [(Range, Range, Option<u32>); 9] = [
     ((2, 2), (2, 2), Some(2)),
 ];
 
+/// Fault G6.
 #[tokio::test]
 async fn s1_30_old_new_and_incompatible_versions_meet_as_the_matrix_says() {
     local(async {

@@ -211,6 +211,7 @@ impl Stack for Rude {
     }
 }
 
+/// Fault R9.
 #[tokio::test]
 async fn a_panic_in_a_handshake_is_one_gone_and_the_shard_lives() {
     let listener = std::net::TcpListener::bind(loopback(0)).expect("a port");

@@ -279,6 +279,7 @@ async fn s0_8_s0_58_a_server_that_refuses_once_is_reached_by_the_retry() {
     serving.abort();
 }
 
+/// Fault R9.
 #[tokio::test]
 async fn a_panicking_link_is_gone_once_and_the_others_live() {
     let mut a = node(1).await;
@@ -417,6 +418,7 @@ async fn fault_l12_nobody_comes_in_and_nobody_waits_while_the_node_drains() {
     assert_eq!(tokio::time::timeout(LONG, a.running.stopped()).await, Ok(Stopped::Asked { cut: 0 }));
 }
 
+/// Fault R9.
 #[tokio::test]
 async fn a_panic_on_the_owner_stops_the_node_and_leaves_a_journal() {
     let dir = tempfile::tempdir().expect("a folder");

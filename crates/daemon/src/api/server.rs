@@ -8,12 +8,14 @@ use crate::exit::{Code, Failure};
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::IntoResponse;
+use futures::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::io::Errno;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +26,8 @@ const MAX_CONNECTIONS: u32 = 64;
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// A client that takes nothing of its answer for so long is dropped.
 const STALL_TIME: Duration = Duration::from_secs(30);
+/// Callers that are still answered when the rest of the process has used up all descriptors (fault R1).
+const RESERVE: usize = 4;
 /// Time for answers on their way when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 const MAX_HEADERS: usize = 64;
@@ -126,14 +130,16 @@ impl Listening {
 
     async fn accept(&self, router: Router, mut stop: watch::Receiver<bool>, slots: &Arc<Semaphore>) {
         let us = rustix::process::geteuid().as_raw();
+        let reserve = Arc::new(Reserve::default());
         loop {
+            reserve.fill();
             let slot = tokio::select! {
                 slot = slots.clone().acquire_owned() => slot,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             let Ok(slot) = slot else { return };
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = reserve.accept(&self.listener) => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             let stream = match accepted {
@@ -146,12 +152,55 @@ impl Listening {
             };
             let group = self.group.read().unwrap_or_else(PoisonError::into_inner).clone();
             let router = if may_enter(&stream, us, group.as_ref()) { router.clone() } else { turned_away() };
+            let reserve = reserve.clone();
             tokio::spawn(async move {
                 serve_one(stream, router).await;
+                // Before the process finds another use for the descriptor.
+                reserve.fill();
                 drop(slot);
             });
         }
     }
+}
+
+/// Descriptors kept back, given up one by one for callers who could not be let in otherwise.
+#[derive(Default)]
+struct Reserve(Mutex<Vec<fs::File>>);
+
+impl Reserve {
+    fn fill(&self) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while kept.len() < RESERVE {
+            let Ok(file) = fs::File::open("/dev/null") else { return };
+            kept.push(file);
+        }
+    }
+
+    fn give_one_up(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
+    }
+
+    /// Cancel-safe.
+    async fn accept(
+        &self,
+        listener: &UnixListener,
+    ) -> std::io::Result<(UnixStream, tokio::net::unix::SocketAddr)> {
+        loop {
+            match listener.accept().await {
+                Err(error) if is_shortage(&error) && self.give_one_up() => {}
+                other => return other,
+            }
+            // The kernel wants a descriptor before it looks whether anybody is there.
+            if let Some(accepted) = listener.accept().now_or_never() {
+                return accepted;
+            }
+            self.fill();
+        }
+    }
+}
+
+fn is_shortage(error: &std::io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Drop for Listening {

@@ -4,10 +4,14 @@ use crate::cli::Shared;
 use crate::daemon::{Daemon, Start};
 use crate::exit::{Ended, Failure};
 use crate::level::{Level, filter};
+use crate::lines::Lines;
 use crate::settings::{self, Overrides};
 use crate::{cmd, out};
 use peerkeep::{Admission, LogFormat, LogSettings, NodeStatus, PeerAddress, TEMPLATE};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit,
+};
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
@@ -17,6 +21,9 @@ use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
+
+/// How long the end waits for whoever takes the log.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Run a node until it is told to stop. This is what `peerkeep` alone does.
 ///
@@ -38,6 +45,9 @@ pub struct Args {
     /// Keep this peer connected. May be repeated; it is remembered like `peerkeep want`.
     #[arg(long, value_name = "ADDR")]
     want: Vec<PeerAddress>,
+    /// Let debuggers, and whoever else runs as this user, read the memory of this process, its keys included.
+    #[arg(long)]
+    debuggable: bool,
     /// End when the process that started this one ends.
     #[arg(long, hide = true)]
     die_with_parent: bool,
@@ -45,10 +55,10 @@ pub struct Args {
 
 /// Runs it to its end.
 pub fn run(shared: &Shared, args: Args) -> Ended {
-    harden(args.die_with_parent);
+    harden(&args);
     let place = cmd::place(shared)?;
     let settings = settings::load(&place, &args.overrides)?;
-    let level = log_to_stderr(&settings.log)?;
+    let (level, lines) = log_to_stderr(&settings.log)?;
     let start = Start { place, settings, overrides: args.overrides, level, want: args.want };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -66,6 +76,7 @@ pub fn run(shared: &Shared, args: Args) -> Ended {
     });
     // Lookups of names may still block a thread; nobody waits for them.
     runtime.shutdown_timeout(Duration::from_millis(200));
+    lines.settle(LAST_LINES);
     ended
 }
 
@@ -78,7 +89,7 @@ fn announce(as_json: bool, status: &NodeStatus, option: &str) {
         "pid": status.pid,
         "admission": status.admission,
     });
-    out::either(as_json, &value, || {
+    out::offer(as_json, &value, || {
         let mut text = format!("peerkeep {} is {}\n", status.version, status.id);
         text.push_str(&format!("who may join: {}\n", cmd::status::admission(status.admission)));
         for address in &status.addresses {
@@ -106,35 +117,42 @@ fn offer_file(file: &Path) {
     }
 }
 
-/// No memory of this process may end in a file (fault K11).
-fn harden(die_with_parent: bool) {
+/// No memory of this process may end in a file (fault K11). The limit alone would not do: it does not hold where the
+/// kernel hands dumps to a program.
+fn harden(args: &Args) {
     let hard = getrlimit(Resource::Core).maximum;
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: hard });
+    if !args.debuggable {
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
     // As many sockets as the system lets us have; the default of 1,024 is below our own limits.
     let files = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
-    if die_with_parent {
+    if args.die_with_parent {
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
     }
 }
 
 /// Logs to standard error. `RUST_LOG` wins over the file; the level of the file can change with a reload.
-fn log_to_stderr(log: &LogSettings) -> Result<Level, Failure> {
+fn log_to_stderr(log: &LogSettings) -> Result<(Level, Lines), Failure> {
     let fixed = std::env::var("RUST_LOG").is_ok_and(|filter| !filter.is_empty());
     let text = if fixed { std::env::var("RUST_LOG").unwrap_or_default() } else { log.level.clone() };
     let (filter, filter_handle) = reload::Layer::new(filter(&text)?);
-    let (lines, look_handle) = reload::Layer::new(look(log.format));
-    tracing_subscriber::registry().with(lines).with(filter).init();
+    let lines = Lines::to(io::stderr())
+        .map_err(|error| Failure::failed(format!("the log cannot be written: {error}")))?;
+    let (layer, look_handle) = reload::Layer::new(look(log.format, lines.clone()));
+    tracing_subscriber::registry().with(layer).with(filter).init();
+    let to = lines.clone();
     let level = Level::new(fixed, move |filter, format| {
         let filtered = filter.is_none_or(|filter| filter_handle.reload(filter).is_ok());
-        filtered && look_handle.reload(look(format)).is_ok()
+        filtered && look_handle.reload(look(format, to.clone())).is_ok()
     });
-    Ok(level)
+    Ok((level, lines))
 }
 
 /// How lines look. Boxed, so that one can take the other's place.
-fn look(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+fn look(format: LogFormat, to: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(to);
     match format {
         LogFormat::Json => lines.json().boxed(),
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),

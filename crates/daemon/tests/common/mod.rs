@@ -96,7 +96,7 @@ impl Home {
             OpenOptions::new().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
         let mut command = command();
         command.args(["run", "--json", "--die-with-parent", "--data"]).arg(self.data());
-        command.stdout(Stdio::piped()).stderr(log);
+        command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(log);
         command
     }
 

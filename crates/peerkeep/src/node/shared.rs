@@ -430,7 +430,7 @@ mod tests {
     use crate::{Node, Settings};
     use std::time::Duration;
 
-    /// The daemon waits for this to end with an error instead of serving an API without a node.
+    /// Fault R9. The daemon waits for this to end with an error instead of serving an API without a node.
     #[tokio::test]
     async fn a_node_whose_core_panics_has_stopped() {
         let mut settings = Settings::default();

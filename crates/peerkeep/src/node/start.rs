@@ -62,6 +62,8 @@ impl Builder {
     /// # Errors
     /// What stood in the way; nothing is left running.
     pub async fn start(self) -> Result<Node, StartError> {
+        // Before anything is written, and before a library asks and has no way to say no (fault R10).
+        seed()?;
         let settings = self.settings;
         settings.check()?;
         for warning in settings.warnings() {
