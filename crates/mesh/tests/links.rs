@@ -121,7 +121,6 @@ async fn a_channel_carries_bytes_both_ways_and_counts_as_use() {
     .await;
 }
 
-/// Fault R2.
 #[tokio::test]
 async fn a_channel_opened_at_once_needs_no_round_trip_before_its_first_byte() {
     local(async {
@@ -177,6 +176,7 @@ async fn a_channel_opened_at_once_needs_no_round_trip_before_its_first_byte() {
     .await;
 }
 
+/// Fault R2.
 #[tokio::test]
 async fn unknown_busy_and_too_many_channels_are_told_apart() {
     local(async {
