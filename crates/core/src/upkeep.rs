@@ -51,7 +51,8 @@ impl Core {
         // Where nothing was measured since the last look there is nothing to judge by; a busy link measures itself.
         let stale = core::mem::replace(&mut conn.health.rtt_seen, conn.report.rtt_us) == conn.report.rtt_us;
         let may_ask = matches!(self.cfg.rules[conn.stack.index()].liveness, Liveness::Probe { .. });
-        if may_ask && (watched || stale) {
+        // Of a link that does well one side asks, as for its silence (S1.32).
+        if may_ask && (watched || stale && self.conns.row(row).is_outbound()) {
             let conn = self.conn_ref(row);
             self.emit(out, Effect::Probe { conn });
         }

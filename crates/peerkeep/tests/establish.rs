@@ -513,7 +513,13 @@ async fn s1_31_attackers_are_held_off_and_honest_peers_are_served_meanwhile() {
     for garbage in [true, false] {
         others.spawn(async move {
             loop {
-                let Ok(mut socket) = TcpStream::connect(at).await else { continue };
+                let Ok(mut socket) = TcpStream::connect(at).await else {
+                    // Out of ports: the honest ones need some, too.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                // Closed by a reset, so that its port is free at once.
+                socket.set_zero_linger().expect("a socket");
                 if garbage {
                     let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, &[0xee; 512]).await;
                     let _ = socket.read(&mut [0; 64]).await;
