@@ -111,7 +111,7 @@ fn fault_h5_messages_that_are_too_long_empty_cut_or_of_another_pattern_are_refus
     assert!(matches!(abuse(&[framed(&[0; 32]), framed(&[0; 100])].concat()), NoiseError::Crypto(_)));
 }
 
-/// Copies frames from one end to the other and changes a byte of the last.
+/// What fails to decrypt ends the stream, and a good frame after it does not mend it.
 #[test]
 fn fault_h7_a_changed_frame_breaks_the_stream_for_good() {
     run(async {
