@@ -126,14 +126,15 @@ async fn storm_child() {
         }
     }
     everybody_is_back(&nodes, "the start").await;
-    for (what, rule, must_lose) in [
-        ("loss", "add rule ip t i meta l4proto tcp numgen random mod 100 < 20 drop", false),
-        ("a partition", "add rule ip t i meta l4proto tcp drop", true),
-        ("resets", "add rule ip t i meta l4proto tcp reject with tcp reset", true),
-        ("half-open ends", "add rule ip t i ct direction reply drop", true),
+    // Every rule is for both transports: who is cut off over TCP comes back over QUIC, and stays there.
+    for (what, rules, must_lose) in [
+        ("loss", "meta l4proto { tcp, udp } numgen random mod 100 < 20 drop", false),
+        ("a partition", "meta l4proto { tcp, udp } drop", true),
+        ("resets", "meta l4proto udp reject; add rule ip t i meta l4proto tcp reject with tcp reset", true),
+        ("half-open ends", "ct direction reply drop", true),
     ] {
         let mut events: Vec<_> = nodes.iter().map(Node::events).collect();
-        nft(rule);
+        nft(&format!("add rule ip t i {rules}"));
         if must_lose {
             until(&mut events[1], what, |event| matches!(event, EventKind::Lost { .. })).await;
         } else {
