@@ -267,7 +267,7 @@ fn addr(input: &mut Input<'_>) -> Addr {
 pub fn mux(data: &[u8]) {
     let mut input = Input(data);
     let cuts = input.array::<4>();
-    fuzzing::mux_frames(input.0, &cuts);
+    peerkeep_channels::fuzzing::mux_frames(input.0, &cuts);
 }
 
 /// A certificate from the wire, alone or as a bent copy of a true one.

@@ -1,5 +1,6 @@
 //! What a link over TCP runs in: TLS, or TCP itself where TLS is left to somebody else. It keeps no buffer.
 
+use peerkeep_core::{Fault, Step};
 use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,16 +17,21 @@ pub(crate) enum Carrier {
 }
 
 impl Carrier {
-    /// The socket below.
-    pub fn socket(&self) -> &TcpStream {
+    /// Whether nobody on the way can read or change what it carries.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Carrier::Tls(_))
+    }
+}
+
+impl peerkeep_channels::Carrier for Carrier {
+    fn socket(&self) -> &TcpStream {
         match self {
             Carrier::Tls(tls) => tls.get_ref().0,
             Carrier::Plain(tcp) => tcp,
         }
     }
 
-    /// Takes bytes that leave with the next that are written, or with the end; how many it took.
-    pub fn gather(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn gather(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Carrier::Tls(_) if bytes.is_empty() => Ok(0),
             Carrier::Tls(tls) => match &mut **tls {
@@ -36,9 +42,12 @@ impl Carrier {
         }
     }
 
-    /// Whether nobody on the way can read or change what it carries.
-    pub fn is_secure(&self) -> bool {
-        matches!(self, Carrier::Tls(_))
+    fn fault(step: Step, error: &io::Error) -> Fault {
+        crate::tls::fault_of(step, error)
+    }
+
+    fn quic_fault(step: Step, error: &quinn::ConnectionError) -> Fault {
+        crate::quic::fault(step, error)
     }
 }
 

@@ -2,9 +2,9 @@
 //! that every stream begins with. A channel that is not read fills its own window and nobody else's.
 
 use crate::handle::{OPEN_TIMEOUT, Open, Seat, Shared};
-use crate::stream::Stream;
 use crate::{ChannelError, Handle};
 use futures::io::{AsyncRead as _, AsyncReadExt, AsyncWrite as _, AsyncWriteExt};
+use peerkeep_channels::Stream;
 use peerkeep_core::PeerKey;
 use std::fmt;
 use std::io;
@@ -118,7 +118,7 @@ impl Channel {
 
     /// The end of a stream that nobody finished is a loss, not an end (fault C4).
     fn check_end(&self) -> io::Result<()> {
-        let lost = self.stream.is_cut() && (!self.finished || self.shared().is_ended());
+        let lost = self.finished && self.stream.is_over() && self.shared().is_ended();
         if lost { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }

@@ -1,8 +1,8 @@
 //! The control channel: ping and pong, goodbye, peer exchange. Pure: bytes in, bytes out, time as an argument. It
 //! measures and limits; what to do about a peer is the core's business.
 
-use crate::rate::{Bucket, Rate};
 use crate::wire::{self, Control as Frame, MAX_CONTROL_BYTES, MAX_PEERS, Say, emit, parse};
+use peerkeep_channels::{Bucket, Rate};
 use peerkeep_core::{Addrs, Close, PeerKey, Time, Violation};
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //! library does, behind a small trait.
 
 use crate::control::Known;
-use crate::rate::Rate;
+use peerkeep_channels::Rate;
 use peerkeep_core::{Addr, Addrs, PeerKey};
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! What applications hold of a running link: open a channel, send a message, from any thread. One small allocation per
 //! link, shared with its task; no tokio channel per connection, no lock held while waiting.
 
-use crate::stream::Stream;
 use crate::{Channel, PREFACE_MAX_BYTES};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
+use peerkeep_channels::Stream;
 use peerkeep_core::{Addr, PeerKey};
 use std::collections::VecDeque;
 use std::fmt;

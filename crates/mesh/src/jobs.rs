@@ -1,15 +1,13 @@
-//! Short work on one stream beside the link's own: hear its name, turn it away, read its messages, hand it over. Also how
-//! the multiplexer's errors are called. Each ends by itself with its stream.
+//! Short work on one stream beside the link's own: hear its name, turn it away, read its messages, hand it over. Each ends
+//! by itself with its stream.
 
 use crate::channel::{Channel, OK, read_preface};
 use crate::handle::{Seat, Shared};
 use crate::mail;
 use crate::stack::Node;
-use crate::stream::Stream;
-use crate::tls::fault_of;
 use futures::io::AsyncWriteExt;
-use peerkeep_core::{Fault, FaultKind, Step, Violation};
-use peerkeep_net::Ended;
+use peerkeep_channels::Stream;
+use peerkeep_core::Violation;
 use std::sync::Arc;
 
 /// What a side job came to.
@@ -58,30 +56,7 @@ pub(crate) async fn read_mail(mut stream: Stream, node: Arc<Node>, shared: Arc<S
 /// Says yes to a channel and hands it to whoever takes that protocol.
 pub(crate) async fn welcome(mut stream: Stream, node: Arc<Node>, seat: Seat, name: Box<str>) -> Done {
     if stream.write_all(&[OK]).await.is_ok() {
-        node.registry.deliver(Channel::new(stream, seat, name));
+        node.registry.protocols().deliver(Channel::new(stream, seat, name));
     }
     Done::Over
-}
-
-/// How the end of a QUIC connection is called. What it did against QUIC's rules is misbehaviour; a close without a
-/// goodbye is a loss.
-pub(crate) fn quic_end_of(error: &quinn::ConnectionError) -> Ended {
-    match error {
-        quinn::ConnectionError::TransportError(_) => Ended::Violation(Violation::Malformed),
-        other => Ended::Fault(crate::quic::fault(Step::Live, other)),
-    }
-}
-
-/// How the multiplexer's end is called.
-pub(crate) fn end_of(error: yamux::ConnectionError) -> Ended {
-    use yamux::{ConnectionError, FrameDecodeError};
-    match error {
-        ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error)) => {
-            Ended::Fault(fault_of(Step::Live, &error))
-        }
-        ConnectionError::Decode(FrameDecodeError::FrameTooLarge(_)) => Ended::Violation(Violation::TooLarge),
-        ConnectionError::Decode(_) => Ended::Violation(Violation::Malformed),
-        ConnectionError::Closed => Ended::Fault(Fault::new(Step::Live, FaultKind::Closed)),
-        _ => Ended::Fault(Fault::new(Step::Live, FaultKind::Resources)),
-    }
 }

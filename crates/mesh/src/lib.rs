@@ -15,10 +15,8 @@ mod channel;
 mod config;
 mod control;
 mod exchange;
-mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
-mod gauge;
 mod handle;
 pub mod handshake;
 mod identity;
@@ -27,17 +25,13 @@ mod line;
 mod link;
 mod mail;
 mod measure;
-mod mux;
 mod parting;
-mod pipe;
 mod plain;
 pub mod proof;
 mod quic;
-mod rate;
 mod reason;
 mod registry;
 mod stack;
-mod stream;
 pub mod tls;
 pub mod wire;
 

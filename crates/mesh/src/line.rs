@@ -4,9 +4,9 @@
 use crate::carrier::Carrier;
 use crate::handshake::{Failure, emit_refusal};
 use crate::quic;
-use crate::stream::NO_CODE;
 use crate::tls::fault_of;
 use crate::wire::{Handshake, MAX_HANDSHAKE_BYTES, PREFIX_BYTES, body_length, parse};
+use peerkeep_channels::NO_CODE;
 use peerkeep_core::{Fault, FaultKind, Step};
 use peerkeep_net::MeetError;
 use quinn::{Connection, ReadExactError, RecvStream, SendStream, WriteError};

@@ -1,23 +1,21 @@
 //! The task of one running link: it owns the multiplexer and the control channel, answers net's mail, opens and routes
 //! streams, and ends with a goodbye. One hand-written poll, no timer while it is idle, nothing kept that is not used.
 
+use crate::carrier::Carrier;
 use crate::channel::{self, BUSY, CONTROL, MAIL, OK, UNKNOWN, preface};
 use crate::control::{Control, Event, Known};
 use crate::handle::{Handle, Shared};
 use crate::jobs::{Done, name, read_mail, turn, welcome};
-use crate::line::Line;
+use crate::line::{Line, QuicLine};
 use crate::mail;
 use crate::measure::{self, MEASURE};
-use crate::mux::{Mux, QuicMux};
 use crate::parting::Parting;
-use crate::rate::{Bucket, Rate};
-use crate::registry::Taken;
 use crate::stack::Node;
-use crate::stream::Stream;
 use crate::tls::fault_of;
 use futures::FutureExt as _;
 use futures::io::{AsyncRead as _, AsyncWrite as _};
 use futures::stream::{FuturesUnordered, Stream as _};
+use peerkeep_channels::{Bucket, Mux, QuicStream, Rate, Room, Stream};
 use peerkeep_core::{Fault, FaultKind, Step, Violation, Who};
 use peerkeep_net::{Ended, Link, Mail, Meter, Note};
 use ring::rand::SecureRandom;
@@ -61,6 +59,8 @@ const NAMELESS_FLOOD: u32 = 64;
 const FRUITLESS: Rate = Rate { burst: 1_024, each: Duration::from_millis(10) };
 /// Streams besides channels: control, two of messages, one laid out, the nameless.
 pub(crate) const SPARE_STREAMS: usize = 5 + MAX_NAMELESS;
+/// Streams of one connection over TCP, at most.
+const MOST_STREAMS: usize = 1_024 + SPARE_STREAMS;
 /// Rounds of work in one wake-up; then the other links of the shard have their turn.
 const ROUNDS: usize = 8;
 
@@ -69,7 +69,7 @@ struct Task {
     shared: Arc<Shared>,
     mail: Mail,
     meter: Meter,
-    mux: Mux,
+    mux: Mux<Carrier>,
     control: Control,
     port: Port,
     jobs: FuturesUnordered<Pin<Box<dyn Future<Output = Done>>>>,
@@ -101,15 +101,15 @@ impl Task {
     fn new(link: MeshLink, mail: Mail, meter: Meter) -> Task {
         let MeshLink { node, line, shared, dialled, last } = link;
         let (mut mux, port) = match line {
-            Line::Tcp(tcp) => {
-                (Mux::yamux(tcp, last, meter.clone(), dialled), Port::Missing { ours: dialled })
-            }
+            Line::Tcp(tcp) => (Mux::yamux(tcp, last, dialled, MOST_STREAMS), Port::Missing { ours: dialled }),
             Line::Quic(line) => {
-                let (mux, stream) =
-                    QuicMux::begin(*line, meter.clone(), shared.info.peer, shared.info.remote);
+                let QuicLine { connection, send, recv } = *line;
+                let stream = Stream::Quic(QuicStream::new(send, recv));
+                let mux = Mux::quic(connection, shared.info.peer, shared.info.remote);
                 (mux, Port::Open { stream, quiet: false })
             }
         };
+        mux.attach(meter.clone());
         // Settings may have changed during the greeting.
         shared.limit(node.current().1);
         mux.limit(usize::from(shared.limits().channels) + SPARE_STREAMS);
@@ -359,10 +359,10 @@ impl Task {
     }
 
     fn on_channel(&mut self, stream: Stream, name: Box<str>) {
-        let refuse = match self.node.registry.room(&name) {
-            Taken::Unknown => UNKNOWN,
-            Taken::Busy => BUSY,
-            Taken::Yes => match self.shared.seat() {
+        let refuse = match self.node.registry.protocols().room(&name) {
+            Room::Unknown => UNKNOWN,
+            Room::Busy => BUSY,
+            Room::Yes => match self.shared.seat() {
                 Some(seat) => {
                     self.jobs.push(Box::pin(welcome(stream, self.node.clone(), seat, name)));
                     return;

@@ -4,9 +4,9 @@
 use crate::channel::{MAIL, OK, PREFACE_MAX_BYTES, preface};
 use crate::handle::Shared;
 use crate::registry::{Message, Registry};
-use crate::stream::Stream;
 use bytes::Bytes;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
+use peerkeep_channels::Stream;
 use peerkeep_core::Violation;
 use std::future::poll_fn;
 use std::io;

@@ -4,9 +4,9 @@
 
 use crate::channel::OK;
 use crate::jobs::Done;
-use crate::stream::Stream;
 use crate::{Channel, ChannelError, Handle};
 use futures::io::{AsyncReadExt, AsyncWriteExt};
+use peerkeep_channels::Stream;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

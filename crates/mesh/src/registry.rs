@@ -3,6 +3,7 @@
 
 use crate::{Channel, PREFACE_MAX_BYTES};
 use bytes::Bytes;
+use peerkeep_channels::{Named, Protocols};
 use peerkeep_core::PeerKey;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -28,7 +29,7 @@ pub struct Registry(Arc<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
-    protocols: RwLock<BTreeMap<Box<str>, mpsc::Sender<Channel>>>,
+    protocols: Protocols<Channel>,
     topics: RwLock<BTreeMap<Box<str>, broadcast::Sender<Message>>>,
 }
 
@@ -43,11 +44,10 @@ pub enum RegistryError {
     Taken,
 }
 
-/// What became of an inbound channel.
-pub(crate) enum Taken {
-    Yes,
-    Unknown,
-    Busy,
+impl Named for Channel {
+    fn protocol(&self) -> &str {
+        Channel::protocol(self)
+    }
 }
 
 impl Registry {
@@ -58,13 +58,7 @@ impl Registry {
     /// A bad name, or one that is taken.
     pub fn accept(&self, protocol: &str, capacity: usize) -> Result<Incoming, RegistryError> {
         check_name(protocol)?;
-        let mut protocols = self.0.protocols.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if protocols.get(protocol).is_some_and(|sender| !sender.is_closed()) {
-            return Err(RegistryError::Taken);
-        }
-        let (sender, receiver) = mpsc::channel(capacity.max(1));
-        protocols.insert(protocol.into(), sender);
-        Ok(receiver)
+        self.0.protocols.accept(protocol, capacity).ok_or(RegistryError::Taken)
     }
 
     /// Subscribes to a topic; the first subscriber's `capacity` (at least 1) holds for all of its subscribers.
@@ -85,21 +79,9 @@ impl Registry {
         })
     }
 
-    /// Whether somebody takes this protocol, and has room.
-    pub(crate) fn room(&self, protocol: &str) -> Taken {
-        let protocols = self.0.protocols.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match protocols.get(protocol) {
-            Some(sender) if sender.is_closed() => Taken::Unknown,
-            Some(sender) if sender.capacity() == 0 => Taken::Busy,
-            Some(_) => Taken::Yes,
-            None => Taken::Unknown,
-        }
-    }
-
-    /// Hands a channel over; false when nobody takes it after all.
-    pub(crate) fn deliver(&self, channel: Channel) -> bool {
-        let protocols = self.0.protocols.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        protocols.get(channel.protocol()).is_some_and(|sender| sender.try_send(channel).is_ok())
+    /// Who takes which channels.
+    pub(crate) fn protocols(&self) -> &Protocols<Channel> {
+        &self.0.protocols
     }
 
     /// Hands a message to the topic's subscribers; false when there are none.
@@ -117,16 +99,6 @@ fn check_name(name: &str) -> Result<(), RegistryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_protocol_has_one_taker_and_is_free_again_when_that_goes() {
-        let registry = Registry::default();
-        let first = registry.accept("echo", 1).expect("free");
-        assert_eq!(registry.accept("echo", 1).unwrap_err(), RegistryError::Taken);
-        drop(first);
-        assert!(matches!(registry.room("echo"), Taken::Unknown));
-        registry.accept("echo", 1).expect("free again");
-    }
 
     #[test]
     fn names_are_bounded_and_ours_are_ours() {

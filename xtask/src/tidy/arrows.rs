@@ -15,10 +15,12 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
         "peerkeep-core" => vec![],
         "peerkeep-paths" => vec!["peerkeep-core"],
         "peerkeep-net" | "peerkeep-rendezvous" | "peerkeep-sim" => deciding.to_vec(),
-        stack if STACKS.contains(&stack) => [&deciding[..], &["peerkeep-net"]].concat(),
-        "peerkeep" => [&deciding[..], &["peerkeep-net"], STACKS].concat(),
+        "peerkeep-channels" => [&deciding[..], &["peerkeep-net"]].concat(),
+        stack if STACKS.contains(&stack) => [&deciding[..], &["peerkeep-net", "peerkeep-channels"]].concat(),
+        "peerkeep" => [&deciding[..], &["peerkeep-net", "peerkeep-channels"], STACKS].concat(),
         "peerkeep-daemon" => {
-            let own = ["peerkeep-net", "peerkeep", "peerkeep-rendezvous", "peerkeep-sim"];
+            let own =
+                ["peerkeep-net", "peerkeep-channels", "peerkeep", "peerkeep-rendezvous", "peerkeep-sim"];
             [&deciding[..], &own[..], STACKS].concat()
         }
         "xtask" => [&allowed("peerkeep-daemon")?[..], &["peerkeep-daemon"]].concat(),

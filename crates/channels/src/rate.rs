@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// A token bucket. Starts full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bucket {
+pub struct Bucket {
     level: u32,
     at: Time,
 }
 
 /// What a bucket holds and how fast it fills.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rate {
+pub struct Rate {
     /// Tokens in a full bucket.
     pub burst: u32,
     /// Time for one more token.
@@ -23,12 +23,13 @@ pub(crate) struct Rate {
 }
 
 impl Bucket {
-    pub(crate) const fn full(rate: &Rate, now: Time) -> Bucket {
+    /// A full one.
+    pub const fn full(rate: &Rate, now: Time) -> Bucket {
         Bucket { level: rate.burst, at: now }
     }
 
     /// Takes up to `count` tokens; gives how many there were.
-    pub(crate) fn take(&mut self, rate: &Rate, now: Time, count: u32) -> u32 {
+    pub fn take(&mut self, rate: &Rate, now: Time, count: u32) -> u32 {
         self.refill(rate, now);
         let taken = self.level.min(count);
         self.level -= taken;
@@ -57,7 +58,7 @@ impl Bucket {
 
 /// The buckets of peers that went away before theirs were full again; at most [`Memory::MOST`].
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub struct Memory {
     rate: Rate,
     buckets: Mutex<BTreeMap<PeerKey, Bucket>>,
 }
@@ -66,22 +67,24 @@ impl Memory {
     /// More identities than this start afresh: whoever makes so many needs no memory lost.
     const MOST: usize = 4096;
 
-    pub(crate) fn new(rate: Rate) -> Memory {
+    /// An empty memory of buckets that fill at that rate.
+    pub fn new(rate: Rate) -> Memory {
         Memory { rate, buckets: Mutex::default() }
     }
 
-    pub(crate) fn rate(&self) -> Rate {
+    /// How fast its buckets fill.
+    pub fn rate(&self) -> Rate {
         self.rate
     }
 
     /// A peer's bucket: as it was left, or full.
-    pub(crate) fn recall(&self, peer: &PeerKey, now: Time) -> Bucket {
+    pub fn recall(&self, peer: &PeerKey, now: Time) -> Bucket {
         let mut buckets = self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         buckets.remove(peer).unwrap_or(Bucket::full(&self.rate, now))
     }
 
     /// Keeps the bucket of a peer that goes.
-    pub(crate) fn keep(&self, peer: PeerKey, mut bucket: Bucket, now: Time) {
+    pub fn keep(&self, peer: PeerKey, mut bucket: Bucket, now: Time) {
         if bucket.is_full(&self.rate, now) {
             return;
         }

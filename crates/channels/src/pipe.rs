@@ -1,10 +1,11 @@
-//! The byte stream under the multiplexer: TCP, with TLS or without, with writes gathered into few records and reads measured by
-//! whole frames. Lives on the link's shard; the link pushes, the multiplexer only fills.
+//! Between the multiplexer and its byte stream: writes are gathered into few, reads are measured by whole frames. Lives
+//! on the link's shard; the link pushes, the multiplexer only fills.
 
-use crate::carrier::Carrier;
+use crate::Carrier;
 use crate::frames::{Header, Inflow, Outflow};
 use crate::gauge::Gauge;
 use futures::io::{AsyncRead, AsyncWrite};
+use peerkeep_core::Time;
 use peerkeep_net::{Meter, TcpOptions};
 use std::cell::RefCell;
 use std::io;
@@ -12,7 +13,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::ReadBuf;
 
 /// Bytes gathered before the multiplexer has to wait for the socket, between two frames.
 const GATHER_BYTES: usize = 32 * 1024;
@@ -20,17 +21,18 @@ const GATHER_BYTES: usize = 32 * 1024;
 const FULL_BYTES: usize = 2 * GATHER_BYTES;
 
 /// Two holders of one stream, the multiplexer and the link, both on one task.
-#[derive(Clone)]
-pub(crate) struct Pipe(Rc<RefCell<Inner>>);
+pub struct Pipe<C>(Rc<RefCell<Inner<C>>>);
 
-struct Inner {
-    tcp: Carrier,
+struct Inner<C> {
+    tcp: C,
     out: Vec<u8>,
     at: usize,
     outflow: Outflow,
     inflow: Inflow,
     uncounted: usize,
-    meter: Meter,
+    /// Whole frames that came, and bytes that left, before there was a meter.
+    early: (usize, usize),
+    meter: Option<Meter>,
     gauge: Gauge,
     ending: Ending,
 }
@@ -47,22 +49,40 @@ enum Ending {
     Released,
 }
 
-impl Pipe {
+impl<C> Clone for Pipe<C> {
+    fn clone(&self) -> Pipe<C> {
+        Pipe(self.0.clone())
+    }
+}
+
+impl<C: Carrier> Pipe<C> {
     /// `out` leaves before the multiplexer's first frame, in one record with it.
-    pub fn new(tcp: Carrier, out: Vec<u8>, meter: Meter) -> Pipe {
-        let inflow = Inflow::new(meter.clock().now());
-        let outflow = Outflow::default();
+    pub fn new(tcp: C, out: Vec<u8>) -> Pipe<C> {
         Pipe(Rc::new(RefCell::new(Inner {
             tcp,
             out,
             at: 0,
-            outflow,
-            inflow,
+            outflow: Outflow::default(),
+            inflow: Inflow::new(Time::ZERO),
             uncounted: 0,
-            meter,
+            early: (0, 0),
+            meter: None,
             gauge: Gauge::default(),
             ending: Ending::Open,
         })))
+    }
+
+    /// What is carried is counted there from now on, with what was carried before.
+    pub fn attach(&self, meter: Meter) {
+        let mut inner = self.0.borrow_mut();
+        let (received, sent) = std::mem::take(&mut inner.early);
+        if received > 0 {
+            meter.received(received);
+        }
+        if sent > 0 {
+            meter.sent(sent);
+        }
+        inner.meter = Some(meter);
     }
 
     /// Hands what was gathered to the socket.
@@ -74,7 +94,8 @@ impl Pipe {
     pub fn retune(&self, options: &TcpOptions) {
         let inner = self.0.borrow();
         if let Err(error) = options.retune(inner.tcp.socket()) {
-            tracing::debug!(conn = %inner.meter.conn(), %error, "a socket does not take its new options");
+            let conn = inner.meter.as_ref().map(Meter::conn);
+            tracing::debug!(?conn, %error, "a socket does not take its new options");
         }
     }
 
@@ -95,7 +116,7 @@ impl Pipe {
 
     /// Bytes received so far.
     pub fn heard(&self) -> u64 {
-        self.0.borrow().meter.bytes().received()
+        self.0.borrow().counted().0
     }
 
     /// Bytes carried so far, both ways.
@@ -108,7 +129,7 @@ impl Pipe {
         let mut inner = self.0.borrow_mut();
         let carried = inner.carried().saturating_sub(before);
         let rtt = inner.gauge.sample(fresh, carried);
-        inner.meter.rtt(rtt);
+        inner.tell(|meter| meter.rtt(rtt));
     }
 
     /// Reads and drops until the other side has closed.
@@ -124,7 +145,32 @@ impl Pipe {
     }
 }
 
-impl Inner {
+impl<C: Carrier> Inner<C> {
+    fn now(&self) -> Time {
+        self.meter.as_ref().map_or(Time::ZERO, |meter| meter.clock().now())
+    }
+
+    fn tell(&self, news: impl FnOnce(&Meter)) {
+        if let Some(meter) = &self.meter {
+            news(meter);
+        }
+    }
+
+    fn sent(&mut self, count: usize) {
+        match &self.meter {
+            Some(meter) => meter.sent(count),
+            None => self.early.1 += count,
+        }
+    }
+
+    /// Bytes received and sent so far.
+    fn counted(&self) -> (u64, u64) {
+        match &self.meter {
+            Some(meter) => (meter.bytes().received(), meter.bytes().sent()),
+            None => (0, 0),
+        }
+    }
+
     fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.out.is_empty() {
             return Poll::Ready(Ok(()));
@@ -138,12 +184,12 @@ impl Inner {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.at += count;
-            self.meter.sent(count);
-            self.gauge.wrote(self.meter.clock().now(), count);
+            self.sent(count);
+            self.gauge.wrote(self.now(), count);
         }
         let Poll::Ready(flushed) = Pin::new(&mut self.tcp).poll_flush(cx) else { return self.full() };
         flushed?;
-        self.gauge.emptied(self.meter.clock().now());
+        self.gauge.emptied(self.now());
         self.out = Vec::new();
         self.at = 0;
         Poll::Ready(Ok(()))
@@ -152,7 +198,7 @@ impl Inner {
     /// What is left and TLS's own last word go out in one packet.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let count = self.tcp.gather(&self.out[self.at..])?;
-        self.meter.sent(count);
+        self.sent(count);
         self.at += count;
         if self.at < self.out.len() {
             ready!(self.poll_push(cx))?;
@@ -163,14 +209,15 @@ impl Inner {
 
     /// The socket takes no more: what it takes from now on is what the way carries.
     fn full(&mut self) -> Poll<io::Result<()>> {
-        if let Some(kbps) = self.gauge.full(self.meter.clock().now()) {
-            self.meter.rate(kbps);
+        if let Some(kbps) = self.gauge.full(self.now()) {
+            self.tell(|meter| meter.rate(kbps));
         }
         Poll::Pending
     }
 
     fn carried(&self) -> u64 {
-        self.meter.bytes().received() + self.meter.bytes().sent()
+        let (received, sent) = self.counted();
+        received + sent
     }
 
     /// Nothing more comes: true when the multiplexer has to wait for that news.
@@ -207,11 +254,11 @@ impl Inner {
                 return Poll::Ready(if cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(0) });
             }
             self.uncounted += count;
-            match self.inflow.handle_header(count, self.meter.clock().now()) {
+            match self.inflow.handle_header(count, self.now()) {
                 Header::Whole if self.inflow.is_pong() => {
                     let carried = self.carried();
-                    if let Some(rtt) = self.gauge.pong(self.meter.clock().now(), carried) {
-                        self.meter.rtt(rtt);
+                    if let Some(rtt) = self.gauge.pong(self.now(), carried) {
+                        self.tell(|meter| meter.rtt(rtt));
                     }
                 }
                 Header::Partial | Header::Whole => {}
@@ -235,32 +282,36 @@ impl Inner {
 
     fn count(&mut self, count: usize, ended: bool) -> usize {
         if ended {
-            self.meter.received(std::mem::take(&mut self.uncounted));
+            let whole = std::mem::take(&mut self.uncounted);
+            match &self.meter {
+                Some(meter) => meter.received(whole),
+                None => self.early.0 += whole,
+            }
         }
         count
     }
 }
 
-fn read(tcp: &mut Carrier, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+fn read<C: Carrier>(tcp: &mut C, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(bytes);
     ready!(Pin::new(tcp).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
 }
 
-impl AsyncRead for Pipe {
+impl<C: Carrier> AsyncRead for Pipe<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         self.0.borrow_mut().poll_read(cx, bytes)
     }
 }
 
-impl AsyncWrite for Pipe {
+impl<C: Carrier> AsyncWrite for Pipe<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
         if inner.outflow.is_between() && inner.out.len() >= GATHER_BYTES {
             ready!(inner.poll_push(cx))?;
         }
         if inner.outflow.handle(bytes) {
-            let (now, carried) = (inner.meter.clock().now(), inner.carried());
+            let (now, carried) = (inner.now(), inner.carried());
             inner.gauge.ping(now, carried);
         }
         inner.out.extend_from_slice(bytes);

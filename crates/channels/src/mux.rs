@@ -1,12 +1,8 @@
-//! What carries a link's streams: Yamux over TLS over TCP, or a QUIC connection. The link's task sees one set of verbs;
-//! what they cost and how each ends is here.
+//! What carries a link's streams: Yamux over a secured byte stream, or a QUIC connection. The link's task sees one set
+//! of verbs; what they cost and how each ends is here.
 
-use crate::carrier::Carrier;
-use crate::jobs::{end_of, quic_end_of};
-use crate::line::QuicLine;
-use crate::link::SPARE_STREAMS;
 use crate::pipe::Pipe;
-use crate::stream::{NO_CODE, QuicStream, Stream};
+use crate::{Carrier, NO_CODE, QuicStream, Stream};
 use peerkeep_core::{Addr, AddrKind, Fault, FaultKind, PeerKey, Step, Violation};
 use peerkeep_net::{Ended, Meter, TcpOptions};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
@@ -17,9 +13,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// The multiplexer of one link.
-pub(crate) enum Mux {
-    /// TLS over TCP.
-    Yamux { pipe: Pipe, conn: Box<yamux::Connection<Pipe>> },
+pub enum Mux<C> {
+    /// Over a byte stream.
+    Yamux {
+        /// The stream.
+        pipe: Pipe<C>,
+        /// What is spoken in it.
+        conn: Box<yamux::Connection<Pipe<C>>>,
+    },
     /// QUIC.
     Quic(Box<QuicMux>),
 }
@@ -28,11 +29,11 @@ pub(crate) enum Mux {
 type Coming = Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>>>>;
 
 /// A QUIC connection, and how much of it the core has been told.
-pub(crate) struct QuicMux {
+pub struct QuicMux {
     connection: Connection,
     accept: Coming,
     open: Option<Coming>,
-    meter: Meter,
+    meter: Option<Meter>,
     peer: PeerKey,
     remote: Addr,
     frames: u64,
@@ -40,21 +41,47 @@ pub(crate) struct QuicMux {
     sent: u64,
 }
 
-/// Most streams of one connection, whatever the settings say now or later; how many of them get past their name is the
-/// link's business, and it drops those that do not.
-const MOST_STREAMS: usize = 1_024 + SPARE_STREAMS;
-
-impl Mux {
-    /// Yamux, as the side that dialled or the other one. `last` leaves before its first frame.
-    pub fn yamux(tcp: Carrier, last: Vec<u8>, meter: Meter, dialled: bool) -> Mux {
+impl<C: Carrier> Mux<C> {
+    /// Yamux, as the side that dialled or the other one. `last` leaves before its first frame. No more than `most` streams
+    /// are open at once, whatever the settings say now or later: how many of them get past their name is the link's
+    /// business, and it drops those that do not.
+    pub fn yamux(tcp: C, last: Vec<u8>, dialled: bool, most: usize) -> Mux<C> {
         let mut config = yamux::Config::default();
-        config.set_max_num_streams(MOST_STREAMS);
+        config.set_max_num_streams(most);
         // Beside the least that each stream has, a megabyte for all that are busy.
-        config.set_max_connection_receive_window(Some((MOST_STREAMS + 4) * yamux::DEFAULT_CREDIT as usize));
+        config.set_max_connection_receive_window(Some((most + 4) * yamux::DEFAULT_CREDIT as usize));
         let mode = if dialled { yamux::Mode::Client } else { yamux::Mode::Server };
-        let pipe = Pipe::new(tcp, last, meter);
+        let pipe = Pipe::new(tcp, last);
         let conn = Box::new(yamux::Connection::new(pipe.clone(), config, mode));
         Mux::Yamux { pipe, conn }
+    }
+
+    /// QUIC, to a peer at that address.
+    pub fn quic(connection: Connection, peer: PeerKey, remote: Addr) -> Mux<C> {
+        let accept = accept(&connection);
+        let (open, meter) = (None, None);
+        Mux::Quic(Box::new(QuicMux {
+            connection,
+            accept,
+            open,
+            meter,
+            peer,
+            remote,
+            frames: 0,
+            received: 0,
+            sent: 0,
+        }))
+    }
+
+    /// What is carried is counted there from now on, with what was carried before.
+    pub fn attach(&mut self, meter: Meter) {
+        match self {
+            Mux::Yamux { pipe, .. } => pipe.attach(meter),
+            Mux::Quic(quic) => {
+                quic.meter = Some(meter);
+                quic.sense();
+            }
+        }
     }
 
     /// How many streams the other side may have open from now on. With Yamux the link sees to that itself.
@@ -83,15 +110,15 @@ impl Mux {
                     return Poll::Ready(Err(Ended::Violation(Violation::StreamAbuse)));
                 }
                 Poll::Ready(match ready!(result) {
-                    Some(Ok(stream)) => Ok(Stream::Yamux(stream)),
-                    Some(Err(error)) => Err(end_of(error)),
+                    Some(Ok(stream)) => Ok(Stream::yamux(stream)),
+                    Some(Err(error)) => Err(end_of::<C>(error)),
                     None => Err(Ended::Fault(Fault::new(Step::Live, FaultKind::Closed))),
                 })
             }
             Mux::Quic(quic) => {
                 let result = ready!(quic.accept.as_mut().poll(cx));
                 quic.accept = accept(&quic.connection);
-                Poll::Ready(stream(result))
+                Poll::Ready(stream::<C>(result))
             }
         }
     }
@@ -99,7 +126,7 @@ impl Mux {
     /// A fresh stream of ours.
     pub fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Ended>> {
         match self {
-            Mux::Yamux { conn, .. } => conn.poll_new_outbound(cx).map_ok(Stream::Yamux).map_err(end_of),
+            Mux::Yamux { conn, .. } => conn.poll_new_outbound(cx).map_ok(Stream::yamux).map_err(end_of::<C>),
             Mux::Quic(quic) => {
                 let connection = &quic.connection;
                 let opening = quic.open.get_or_insert_with(|| {
@@ -108,7 +135,7 @@ impl Mux {
                 });
                 let result = ready!(opening.as_mut().poll(cx));
                 quic.open = None;
-                Poll::Ready(stream(result))
+                Poll::Ready(stream::<C>(result))
             }
         }
     }
@@ -209,34 +236,26 @@ impl Mux {
 }
 
 impl QuicMux {
-    pub fn begin(line: QuicLine, meter: Meter, peer: PeerKey, remote: Addr) -> (Mux, Stream) {
-        let QuicLine { connection, send, recv } = line;
-        let accept = accept(&connection);
-        let mut mux =
-            QuicMux { connection, accept, open: None, meter, peer, remote, frames: 0, received: 0, sent: 0 };
-        mux.sense();
-        (Mux::Quic(Box::new(mux)), Stream::Quic(QuicStream::new(send, recv)))
-    }
-
     /// A frame was read from a packet that proved to be theirs: they live. Bytes alone prove nothing, since anybody can
     /// send some to a connection's number.
     fn sense(&mut self) {
+        let Some(meter) = &self.meter else { return };
         let stats = self.connection.stats();
         let rx = stats.frame_rx;
         let frames = rx.acks + rx.stream + rx.ping + rx.max_data + rx.max_stream_data + rx.path_challenge;
         if frames != self.frames {
             self.frames = frames;
-            self.meter.received(gain(&mut self.received, stats.udp_rx.bytes));
-            self.meter.rtt(stats.path.rtt);
+            meter.received(gain(&mut self.received, stats.udp_rx.bytes));
+            meter.rtt(stats.path.rtt);
         }
         let sent = gain(&mut self.sent, stats.udp_tx.bytes);
         if sent > 0 {
-            self.meter.sent(sent);
+            meter.sent(sent);
         }
         let remote = Addr::new(self.connection.remote_address(), AddrKind::Quic);
         if remote != self.remote {
             self.remote = remote;
-            self.meter.moved(self.peer, remote);
+            meter.moved(self.peer, remote);
         }
     }
 }
@@ -259,9 +278,34 @@ fn accept(connection: &Connection) -> Coming {
     Box::pin(async move { connection.accept_bi().await })
 }
 
-fn stream(result: Result<(SendStream, RecvStream), ConnectionError>) -> Result<Stream, Ended> {
+fn stream<C: Carrier>(result: Result<(SendStream, RecvStream), ConnectionError>) -> Result<Stream, Ended> {
     match result {
         Ok((send, recv)) => Ok(Stream::Quic(QuicStream::new(send, recv))),
-        Err(error) => Err(quic_end_of(&error)),
+        Err(error) => Err(quic_end_of::<C>(&error)),
+    }
+}
+
+/// How the end of a QUIC connection is called. What it did against QUIC's rules is misbehaviour; a close without a
+/// goodbye is a loss.
+fn quic_end_of<C: Carrier>(error: &ConnectionError) -> Ended {
+    match error {
+        ConnectionError::TransportError(_) => Ended::Violation(Violation::Malformed),
+        other => Ended::Fault(C::quic_fault(Step::Live, other)),
+    }
+}
+
+/// How the multiplexer's end is called.
+fn end_of<C: Carrier>(error: yamux::ConnectionError) -> Ended {
+    use yamux::FrameDecodeError;
+    match error {
+        yamux::ConnectionError::Io(error) | yamux::ConnectionError::Decode(FrameDecodeError::Io(error)) => {
+            Ended::Fault(C::fault(Step::Live, &error))
+        }
+        yamux::ConnectionError::Decode(FrameDecodeError::FrameTooLarge(_)) => {
+            Ended::Violation(Violation::TooLarge)
+        }
+        yamux::ConnectionError::Decode(_) => Ended::Violation(Violation::Malformed),
+        yamux::ConnectionError::Closed => Ended::Fault(Fault::new(Step::Live, FaultKind::Closed)),
+        _ => Ended::Fault(Fault::new(Step::Live, FaultKind::Resources)),
     }
 }
