@@ -7,5 +7,9 @@
 pub mod identify;
 mod key;
 pub mod noise;
+mod proof;
+#[cfg(test)]
+mod testing;
 
 pub use key::peer_key;
+pub use proof::Proven;

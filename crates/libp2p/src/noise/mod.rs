@@ -5,9 +5,9 @@ mod curve;
 mod payload;
 mod stream;
 
-pub use payload::Proven;
 pub use stream::NoiseStream;
 
+use crate::proof::Proven;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p_identity::Keypair;
 use snow::HandshakeState;
@@ -117,10 +117,10 @@ impl NoiseNode {
             }
         };
         let key = state.get_remote_static().ok_or(NoiseError::Broken("it showed no key"))?;
-        let peer = payload::parse(&theirs, key)?;
+        let (peer, muxers) = payload::parse(&theirs, key)?;
         let muxer = match side {
-            Side::Initiator => first_common(&self.0.muxers, &peer.muxers),
-            Side::Responder => first_common(&peer.muxers, &self.0.muxers),
+            Side::Initiator => first_common(&self.0.muxers, &muxers),
+            Side::Responder => first_common(&muxers, &self.0.muxers),
         };
         let stream = NoiseStream::new(io, state.into_transport_mode()?);
         Ok(Secured { stream, peer, muxer })

@@ -2,15 +2,12 @@
 //! proof; knows nothing of sockets. (libp2p specification `noise/README.md`, "Noise Handshake Payload".)
 
 use super::NoiseError;
-use crate::key::peer_key;
-use libp2p_identity::{Keypair, PublicKey};
-use peerkeep_core::PeerKey;
+use crate::proof::{self, Proven, Unproven};
+use libp2p_identity::Keypair;
 use prost::Message;
 
 /// What is signed is this and the static key.
 const DOMAIN: &[u8] = b"noise-libp2p-static-key:";
-/// Longest public key that is looked at: an RSA key of 8,192 bits with room.
-const MAX_KEY_BYTES: usize = 1_200;
 /// Names of multiplexers that are looked at.
 const MAX_MUXERS: usize = 16;
 
@@ -30,17 +27,6 @@ struct Extensions {
     muxers: Vec<String>,
 }
 
-/// Who was proven to be at the other end.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Proven {
-    /// Its key.
-    pub public: PublicKey,
-    /// Its name here.
-    pub key: PeerKey,
-    /// Multiplexers it speaks, the best first; empty when it did not say.
-    pub muxers: Vec<String>,
-}
-
 /// Our payload. Made once a node: it does not change while the static key stays.
 pub(super) fn emit(pair: &Keypair, static_key: &[u8], muxers: &[&str]) -> Result<Vec<u8>, NoiseError> {
     let signature = pair.sign(&[DOMAIN, static_key].concat()).map_err(|_| NoiseError::Identity)?;
@@ -49,38 +35,38 @@ pub(super) fn emit(pair: &Keypair, static_key: &[u8], muxers: &[&str]) -> Result
     Ok(Payload { key: pair.public().encode_protobuf(), signature, extensions }.encode_to_vec())
 }
 
-/// Their payload, and the static key that the handshake has shown them to hold (fault H6).
-pub(super) fn parse(bytes: &[u8], static_key: &[u8]) -> Result<Proven, NoiseError> {
+/// Whose payload it is, which the static key that the handshake has shown them to hold proves (fault H6), and the
+/// multiplexers they speak, the best first; none when they did not say.
+pub(super) fn parse(bytes: &[u8], static_key: &[u8]) -> Result<(Proven, Vec<String>), NoiseError> {
     let payload = Payload::decode(bytes).map_err(|_| NoiseError::Payload)?;
-    if payload.key.len() > MAX_KEY_BYTES {
-        return Err(NoiseError::Payload);
-    }
-    let public = PublicKey::try_decode_protobuf(&payload.key).map_err(|_| NoiseError::Payload)?;
-    // A key that is not in its one canonical form would give its holder two names (fault I2).
-    if public.encode_protobuf() != payload.key {
-        return Err(NoiseError::Payload);
-    }
-    if !public.verify(&[DOMAIN, static_key].concat(), &payload.signature) {
-        return Err(NoiseError::Signature);
-    }
-    let key = peer_key(&public).ok_or(NoiseError::Payload)?;
+    let proven = proof::verify(&payload.key, DOMAIN, static_key, &payload.signature)?;
     let mut muxers = payload.extensions.map(|extensions| extensions.muxers).unwrap_or_default();
     muxers.truncate(MAX_MUXERS);
-    Ok(Proven { public, key, muxers })
+    Ok((proven, muxers))
+}
+
+impl From<Unproven> for NoiseError {
+    fn from(why: Unproven) -> NoiseError {
+        match why {
+            Unproven::Key => NoiseError::Payload,
+            Unproven::Signature => NoiseError::Signature,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::every_kind;
 
     const STATIC: [u8; 32] = [3; 32];
 
     #[test]
     fn a_payload_proves_its_sender_and_says_its_muxers() {
-        for pair in [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()] {
+        for pair in every_kind() {
             let bytes = emit(&pair, &STATIC, &["/yamux/1.0.0"]).expect("signs");
-            let proven = parse(&bytes, &STATIC).expect("holds");
-            assert_eq!((proven.public, proven.muxers), (pair.public(), vec!["/yamux/1.0.0".to_owned()]));
+            let (proven, muxers) = parse(&bytes, &STATIC).expect("holds");
+            assert_eq!((proven.public, muxers), (pair.public(), vec!["/yamux/1.0.0".to_owned()]));
         }
     }
 
