@@ -2,11 +2,12 @@
 //! other connection keeps these too. Made of the ecosystem's own crates; decides nothing about connections.
 //!
 //! Here today: keys and their names, Noise XX and TLS 1.3 with the multiplexer agreed in the handshake, QUIC's share of
-//! that, the encrypted stream, and what identify says.
+//! that, the encrypted stream, private networks, and what identify says.
 
 pub mod identify;
 mod key;
 pub mod noise;
+pub mod pnet;
 mod proof;
 #[cfg(test)]
 mod testing;
