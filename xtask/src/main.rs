@@ -66,7 +66,7 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Run our protocol against a foreign implementation: openssl, quic.
+    /// Run our protocol against a foreign implementation: openssl, quic, js-libp2p, rust-libp2p.
     Interop {
         /// Which.
         partner: String,
