@@ -10,7 +10,7 @@ pub use stream::NoiseStream;
 use crate::proof::Proven;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p_identity::Keypair;
-use snow::HandshakeState;
+use snow::{HandshakeState, TransportState};
 use std::io;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -66,6 +66,22 @@ pub enum Side {
     Responder,
 }
 
+/// A handshake that is over.
+pub struct Shaken {
+    state: TransportState,
+    /// Who is there.
+    pub peer: Proven,
+    /// See [`Secured::muxer`].
+    pub muxer: Option<String>,
+}
+
+impl Shaken {
+    /// The stream to go on with.
+    pub fn over<T>(self, io: T) -> NoiseStream<T> {
+        NoiseStream::new(io, self.state)
+    }
+}
+
 /// A stream that was secured.
 pub struct Secured<T> {
     /// The bytes, encrypted.
@@ -96,6 +112,18 @@ impl NoiseNode {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
+        let Shaken { state, peer, muxer } = self.handshake(side, &mut io).await?;
+        Ok(Secured { stream: NoiseStream::new(io, state), peer, muxer })
+    }
+
+    /// Runs the handshake over a stream that may be another than what is encrypted afterwards: nothing is read ahead.
+    ///
+    /// # Errors
+    /// See [`NoiseError`].
+    pub async fn handshake<T>(&self, side: Side, io: &mut T) -> Result<Shaken, NoiseError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
         let builder = builder()?.local_private_key(&self.0.private)?;
         let mut state = match side {
             Side::Initiator => builder.build_initiator()?,
@@ -103,17 +131,17 @@ impl NoiseNode {
         };
         let theirs = match side {
             Side::Initiator => {
-                send(&mut io, &mut state, &[]).await?;
-                let theirs = receive(&mut io, &mut state).await?;
-                send(&mut io, &mut state, &self.0.payload).await?;
+                send(io, &mut state, &[]).await?;
+                let theirs = receive(io, &mut state).await?;
+                send(io, &mut state, &self.0.payload).await?;
                 theirs
             }
             Side::Responder => {
-                if !receive(&mut io, &mut state).await?.is_empty() {
+                if !receive(io, &mut state).await?.is_empty() {
                     return Err(NoiseError::Broken("its first message carries something"));
                 }
-                send(&mut io, &mut state, &self.0.payload).await?;
-                receive(&mut io, &mut state).await?
+                send(io, &mut state, &self.0.payload).await?;
+                receive(io, &mut state).await?
             }
         };
         let key = state.get_remote_static().ok_or(NoiseError::Broken("it showed no key"))?;
@@ -122,8 +150,7 @@ impl NoiseNode {
             Side::Initiator => first_common(&self.0.muxers, &muxers),
             Side::Responder => first_common(&muxers, &self.0.muxers),
         };
-        let stream = NoiseStream::new(io, state.into_transport_mode()?);
-        Ok(Secured { stream, peer, muxer })
+        Ok(Shaken { state: state.into_transport_mode()?, peer, muxer })
     }
 }
 

@@ -1,0 +1,167 @@
+//! An application's channel: one negotiated stream as tokio's reader and writer, usable from any thread. A channel that is
+//! not read fills its own window and nobody else's.
+
+use crate::handle::{Open, Seat, Shared};
+use crate::{ChannelError, Handle};
+use futures::FutureExt as _;
+use futures::io::{AsyncRead as _, AsyncWrite as _};
+use multistream_select::{Negotiated, NegotiationError, Version, dialer_select_proto};
+use peerkeep_channels::{Named, Stream};
+use peerkeep_core::{AddrKind, PeerKey};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A channel with a peer. Dropping it resets the stream; `shutdown` finishes our direction.
+pub struct Channel {
+    stream: Negotiated<Stream>,
+    seat: Seat,
+    protocol: Box<str>,
+    finished: bool,
+    /// How it failed: the stream must not be asked again.
+    failed: Option<io::ErrorKind>,
+}
+
+impl Channel {
+    pub(crate) fn new(stream: Negotiated<Stream>, seat: Seat, protocol: Box<str>) -> Channel {
+        Channel { stream, seat, protocol, finished: false, failed: None }
+    }
+
+    /// On a fresh stream; what names it leaves with the first bytes.
+    pub(crate) fn unasked(stream: Stream, seat: Seat, protocol: Box<str>) -> Option<Channel> {
+        // Nothing is written before there is something to say, so there is nothing to wait for.
+        let select = dialer_select_proto(stream, [protocol.clone()], Version::V1Lazy);
+        let (_, stream) = select.now_or_never()?.ok()?;
+        Some(Channel::new(stream, seat, protocol))
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> PeerKey {
+        self.shared().info.peer
+    }
+
+    /// What is spoken.
+    pub fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
+    /// The link it runs over.
+    pub fn link(&self) -> Handle {
+        Handle(self.shared().clone())
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.seat.shared()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    /// A failed negotiation is the peer's word against the channel.
+    fn note(&mut self, error: io::Error) -> io::Error {
+        let refused = error.get_ref().is_some_and(|inner| inner.is::<NegotiationError>());
+        let error = match refused {
+            true => io::Error::new(io::ErrorKind::ConnectionRefused, ChannelError::Unknown),
+            false => error,
+        };
+        self.failed = Some(error.kind());
+        error
+    }
+
+    /// The end of a stream that nobody finished is a loss, not an end (fault C4): where we had finished, only the link
+    /// tells which it was. QUIC tells by itself.
+    fn check_end(&self) -> io::Result<()> {
+        let over_tcp = self.shared().info.remote.kind == AddrKind::Tcp;
+        let lost = over_tcp && self.finished && self.shared().is_ended();
+        if lost { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+}
+
+impl Named for Channel {
+    fn protocol(&self) -> &str {
+        Channel::protocol(self)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("peer", &self.peer()).field("protocol", &self.protocol).finish()
+    }
+}
+
+impl AsyncRead for Channel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.check()?;
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, buf.initialize_unfilled())) {
+            Ok(0) => Poll::Ready(self.check_end()),
+            Ok(count) => {
+                buf.advance(count);
+                self.shared().touch();
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.note(error))),
+        }
+    }
+}
+
+impl AsyncWrite for Channel {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes)) {
+            Ok(count) => {
+                self.shared().touch();
+                Poll::Ready(Ok(count))
+            }
+            Err(error) => Poll::Ready(Err(self.note(error))),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        Poll::Ready(flushed.map_err(|error| self.note(error)))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        match ready!(Pin::new(&mut self.stream).poll_close(cx)) {
+            Ok(()) => {
+                self.finished = true;
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.note(error))),
+        }
+    }
+}
+
+/// Names the protocol on a fresh stream and hands the channel, or the peer's word against it, to whoever asked. Whether
+/// the peer answered; `None` when that cannot be said.
+pub(crate) async fn open(stream: Stream, want: Open) -> Option<bool> {
+    let Open { protocol, seat, mut reply, .. } = want;
+    let began = tokio::time::Instant::now();
+    let asked = dialer_select_proto(stream, [protocol.clone()], Version::V1);
+    let answer = tokio::select! {
+        answer = asked => answer,
+        () = reply.closed() => return (began.elapsed() >= crate::OPEN_TIMEOUT).then_some(false),
+    };
+    let (answered, answer) = match answer {
+        Ok((_, stream)) => (Some(true), Ok(Channel::new(stream, seat, protocol))),
+        Err(NegotiationError::Failed) => (Some(true), Err(ChannelError::Unknown)),
+        Err(_) if seat.shared().is_ended() => (None, Err(ChannelError::Closed)),
+        Err(_) => (None, Err(ChannelError::Unknown)),
+    };
+    // Who asked may have left.
+    let _ = reply.send(answer);
+    answered
+}
