@@ -209,6 +209,7 @@ type Meets = Result<(Met, Libp2pMeeting), MeetError>;
 /// A peer that was met and waits for the core's word.
 pub struct Libp2pMeeting(Box<Waiting>);
 
+#[expect(clippy::large_enum_variant, reason = "always in a box, and one at a time")]
 enum Waiting {
     /// They have said who they are.
     Dialled(Box<Greeter>, Box<Identity>),
