@@ -5,6 +5,8 @@
 pub mod actions;
 mod input;
 pub mod journal;
+#[cfg(any(feature = "libp2p", test))]
+pub mod libp2p;
 #[cfg(any(feature = "mesh", test))]
 pub mod mesh;
 #[cfg(any(feature = "node", test))]
@@ -40,6 +42,14 @@ pub const TARGETS: &[Target] = &[
     target("core_numbers", text::numbers),
     target("journal_records", journal::records),
     target("journal_segment", journal::segment),
+    #[cfg(any(feature = "libp2p", test))]
+    target("libp2p_certificate", libp2p::certificate),
+    #[cfg(any(feature = "libp2p", test))]
+    target("libp2p_identify", libp2p::identify),
+    #[cfg(any(feature = "libp2p", test))]
+    target("libp2p_key_file", libp2p::key_file),
+    #[cfg(any(feature = "libp2p", test))]
+    target("libp2p_noise", libp2p::noise),
     #[cfg(any(feature = "mesh", test))]
     target("mesh_certificate", mesh::certificate),
     #[cfg(any(feature = "mesh", test))]

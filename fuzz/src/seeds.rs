@@ -5,9 +5,11 @@ use super::actions;
 use super::journal::{BUSY, around};
 use super::mesh::{A, B, GREETING, LOCALS};
 use peerkeep_core::{Action, Addr, Command, CommandId, Fact, StackId, Ticket, Time, Who, journal};
+use peerkeep_libp2p::fuzzing::true_payload;
+use peerkeep_libp2p::identify::Identity;
+use peerkeep_mesh::Reason;
 use peerkeep_mesh::handshake::{Acceptor, Dialler, Heard};
 use peerkeep_mesh::wire::{self, Control, MAX_HANDSHAKE_BYTES, Say};
-use peerkeep_mesh::{Identity, Reason};
 
 /// One seed: its target, its file's name, its bytes.
 pub type Seed = (&'static str, String, Vec<u8>);
@@ -19,6 +21,7 @@ pub fn all() -> Vec<Seed> {
     frames(&mut seeds);
     handshakes(&mut seeds);
     channels(&mut seeds);
+    libp2p(&mut seeds);
     journals(&mut seeds);
     stores(&mut seeds);
     seeds
@@ -196,7 +199,8 @@ fn channels(seeds: &mut Vec<Seed>) {
     ] {
         put(seeds, "mesh_mux", name, [&[5, 1, 30, 2][..], &bytes].concat());
     }
-    let certificate = Identity::from_seed(&[7; 32]).map(|id| id.certificate().to_vec()).unwrap_or_default();
+    let certificate =
+        peerkeep_mesh::Identity::from_seed(&[7; 32]).map(|id| id.certificate().to_vec()).unwrap_or_default();
     put(seeds, "mesh_certificate", "ours", certificate.clone());
     put(seeds, "mesh_certificate", "h2-cut", &certificate[..certificate.len() / 2]);
     put(seeds, "mesh_certificate", "h8-long", [certificate, vec![0; 5_000]].concat());
@@ -204,6 +208,59 @@ fn channels(seeds: &mut Vec<Seed>) {
     put(seeds, "mesh_tls", "alert", [1, 21, 3, 3, 0, 2, 2, 40]);
     put(seeds, "mesh_tls", "huge-record", [9, 22, 3, 1, 0xff, 0xff, 1, 0, 0, 4]);
     put(seeds, "mesh_tls", "empty-records", [&[3][..], &[22, 3, 3, 0, 0].repeat(20)].concat());
+}
+
+fn libp2p(seeds: &mut Vec<Seed>) {
+    let ed25519 = include_bytes!("../../crates/libp2p/src/testdata/tls-ed25519.der");
+    put(seeds, "libp2p_certificate", "ed25519", *ed25519);
+    put(
+        seeds,
+        "libp2p_certificate",
+        "ecdsa",
+        *include_bytes!("../../crates/libp2p/src/testdata/tls-ecdsa.der"),
+    );
+    put(
+        seeds,
+        "libp2p_certificate",
+        "secp256k1",
+        *include_bytes!("../../crates/libp2p/src/testdata/tls-secp256k1.der"),
+    );
+    put(
+        seeds,
+        "libp2p_certificate",
+        "h6-forged",
+        *include_bytes!("../../crates/libp2p/src/testdata/tls-forged.der"),
+    );
+    put(seeds, "libp2p_certificate", "h2-cut", &ed25519[..200]);
+    put(seeds, "libp2p_certificate", "h8-long", [&ed25519[..], &[0; 4_000]].concat());
+    let protocols = ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"].map(str::to_owned).to_vec();
+    let (version, agent) = ("peerkeep/1".to_owned(), "a\x1b[2J".to_owned());
+    let said = Identity { protocols, version, agent, ..Identity::default() }.emit(b"key");
+    let listens = b"\x12\x08\x04\xc0\x00\x02\x01\x06\x0f\xa1";
+    put(seeds, "libp2p_identify", "ours", [&said[..], listens].concat());
+    put(seeds, "libp2p_identify", "twice", [&said[..], &said].concat());
+    put(seeds, "libp2p_identify", "other-key", *b"\x0a\x01x");
+    put(seeds, "libp2p_identify", "f3-empty", [0x1a, 0].repeat(500));
+    put(seeds, "libp2p_identify", "f4-groups", [0x7b; 200]);
+    for (name, encoding, key) in [
+        ("hex", "base16", &[b'f'; 64][..]),
+        ("base64", "base64", &[&[b'A'; 43][..], b"=\n"].concat()),
+        ("bin", "bin", &[7; 32]),
+        ("short", "base16", b"00"),
+        ("unknown", "base32", b"AA"),
+    ] {
+        let head = format!("/key/swarm/psk/1.0.0/\n/{encoding}/\n");
+        put(seeds, "libp2p_key_file", name, [head.as_bytes(), key].concat());
+    }
+    let payload = true_payload([7; 32], &["/yamux/1.0.0"]);
+    put(seeds, "libp2p_noise", "payload", [&[2, 1][..], &payload].concat());
+    put(seeds, "libp2p_noise", "i2-spelling", [&[2, 1][..], &payload, &[0x0a, 0x26, 0x08]].concat());
+    let first = [&[0, 32][..], &[9; 32]].concat();
+    put(seeds, "libp2p_noise", "first", [&[0, 5][..], &first].concat());
+    put(seeds, "libp2p_noise", "h5-zero-key", [&[0, 255][..], &[0, 32], &[0; 32], &first].concat());
+    put(seeds, "libp2p_noise", "h5-long", [0, 255, 0xff, 0xff]);
+    put(seeds, "libp2p_noise", "h5-empty", [1, 255, 0, 0]);
+    put(seeds, "libp2p_noise", "answer", [&[1, 255, 0, 112][..], &[9; 112]].concat());
 }
 
 /// One of each kind of control frame.

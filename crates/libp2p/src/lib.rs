@@ -12,6 +12,8 @@ mod address;
 mod carrier;
 mod channel;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod greeter;
 mod handle;
 pub mod identify;

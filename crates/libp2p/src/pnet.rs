@@ -33,7 +33,7 @@ const FILE: &str = "/key/swarm/psk/1.0.0/";
 /// # Security
 /// Whoever has it can be in the network, and may read what is sent in it but for what is encrypted again above.
 #[derive(Clone)]
-pub struct NetworkKey(Zeroizing<[u8; KEY_BYTES]>);
+pub struct NetworkKey(pub(crate) Zeroizing<[u8; KEY_BYTES]>);
 
 /// Why a file is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 //! speak, agreed in the handshake itself. Over any byte stream; deadlines are the caller's. The cryptography is `snow`'s.
 
 mod curve;
-mod payload;
+pub(crate) mod payload;
 mod stream;
 
 pub use stream::NoiseStream;

@@ -28,7 +28,7 @@ struct Extensions {
 }
 
 /// Our payload. Made once a node: it does not change while the static key stays.
-pub(super) fn emit(pair: &Keypair, static_key: &[u8], muxers: &[&str]) -> Result<Vec<u8>, NoiseError> {
+pub(crate) fn emit(pair: &Keypair, static_key: &[u8], muxers: &[&str]) -> Result<Vec<u8>, NoiseError> {
     let signature = pair.sign(&[DOMAIN, static_key].concat()).map_err(|_| NoiseError::Identity)?;
     let muxers: Vec<String> = muxers.iter().map(|&name| name.to_owned()).collect();
     let extensions = (!muxers.is_empty()).then_some(Extensions { muxers });
@@ -37,7 +37,7 @@ pub(super) fn emit(pair: &Keypair, static_key: &[u8], muxers: &[&str]) -> Result
 
 /// Whose payload it is, which the static key that the handshake has shown them to hold proves (fault H6), and the
 /// multiplexers they speak, the best first; none when they did not say.
-pub(super) fn parse(bytes: &[u8], static_key: &[u8]) -> Result<(Proven, Vec<String>), NoiseError> {
+pub(crate) fn parse(bytes: &[u8], static_key: &[u8]) -> Result<(Proven, Vec<String>), NoiseError> {
     let payload = Payload::decode(bytes).map_err(|_| NoiseError::Payload)?;
     let proven = proof::verify(&payload.key, DOMAIN, static_key, &payload.signature)?;
     let mut muxers = payload.extensions.map(|extensions| extensions.muxers).unwrap_or_default();
