@@ -111,6 +111,47 @@ fn fault_h5_messages_that_are_too_long_empty_cut_or_of_another_pattern_are_refus
     assert!(matches!(abuse(&[framed(&[0; 32]), framed(&[0; 100])].concat()), NoiseError::Crypto(_)));
 }
 
+/// Keys that make a secret everybody knows, in each of their spellings, get no answer (fault H5).
+#[test]
+fn fault_h5_keys_of_low_order_are_refused_before_we_say_anything() {
+    let answer = |key: [u8; 32]| crate::fuzzing::noise(&[&[0, 32][..], &key].concat(), 99, false);
+    assert!(answer([9; 32]) > 0);
+    let mut near = [[0xff; 32]; 3];
+    for (key, low) in near.iter_mut().zip([0xec, 0xed, 0xee]) {
+        (key[0], key[31]) = (low, 0x7f);
+    }
+    let mut one = [0; 32];
+    one[0] = 1;
+    let order_8 = [
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    ]
+    .map(|hex| {
+        let bytes = data_encoding::HEXLOWER.decode(hex.as_bytes()).expect("hex");
+        <[u8; 32]>::try_from(bytes).expect("a key")
+    });
+    for key in [[0; 32], one].into_iter().chain(near).chain(order_8) {
+        assert_eq!(answer(key), 0, "{key:?}");
+    }
+}
+
+/// Who holds the static key and has no identity that signed it is met by nobody, in either role.
+#[test]
+fn fault_h6_a_handshake_with_a_forged_identity_ends() {
+    let ours = node(&Keypair::generate_ed25519(), &[YAMUX]);
+    let victim = Keypair::generate_ed25519();
+    let made = builder().and_then(|builder| Ok(builder.generate_keypair()?)).expect("a key");
+    // Their true payload, for another static key than the one it comes with.
+    let payload = payload::emit(&victim, &[3; 32], &[YAMUX]).expect("signs");
+    let private = Zeroizing::new(made.private);
+    let forger = NoiseNode(Arc::new(Inner { private, payload, muxers: vec![YAMUX.to_owned()] }));
+    for (side, other_side) in [(Side::Initiator, Side::Responder), (Side::Responder, Side::Initiator)] {
+        let (one, other) = pair(8_192);
+        let (one, _) = run(join(ours.secure(side, one), forger.secure(other_side, other)));
+        assert!(matches!(one, Err(NoiseError::Signature)), "{side:?}");
+    }
+}
+
 /// What fails to decrypt ends the stream, and a good frame after it does not mend it.
 #[test]
 fn fault_h7_a_changed_frame_breaks_the_stream_for_good() {

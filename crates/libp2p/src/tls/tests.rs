@@ -346,6 +346,7 @@ fn both_ways(theirs: &TlsNode) -> [Error; 2] {
     [one.map(|_| ()).expect_err("refused"), other.map(|_| ()).expect_err("refused")]
 }
 
+/// What is wrong with the chain itself, and with who vouched for it (fault H6).
 #[test]
 fn fault_h8_a_handshake_with_a_bad_chain_is_refused_in_both_roles() {
     let pair = Keypair::generate_ed25519();
@@ -364,6 +365,12 @@ fn fault_h8_a_handshake_with_a_bad_chain_is_refused_in_both_roles() {
     let (expired, key) = made(&pair, |params, _| params.not_after = date_time_ymd(2001, 1, 1));
     for error in both_ways(&showing(vec![expired], &key)) {
         assert_eq!(error, CertificateError::Expired.into());
+    }
+    let (forged, key) = made(&pair, |params, _| {
+        params.custom_extensions = vec![vouch(&pair, &other_key.subject_public_key_info()).expect("signs")];
+    });
+    for error in both_ways(&showing(vec![forged], &key)) {
+        assert_eq!(error, CertificateError::BadSignature.into(), "vouched for by nobody");
     }
     let (nameless, key) = made(&pair, |params, _| params.custom_extensions.clear());
     for error in both_ways(&showing(vec![nameless], &key)) {
