@@ -12,11 +12,16 @@ use peerkeep_libp2p::{Security, from_multiaddr, peer_key, to_multiaddr};
 use peerkeep_net::{Ended, MeetError, Quic, QuicIo, QuicOptions, Stack as _, quic_fault};
 use peerkeep_net::{Io, Meeting as _, Terms};
 use serde_json::Value;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::process::Stdio;
+use std::rc::Rc;
 use std::sync::Arc;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::spawn_local;
 
 const RUST: &str = "PEERKEEP_INTEROP_RUST";
 const JS: &str = "PEERKEEP_INTEROP_JS";
@@ -145,7 +150,7 @@ async fn arrived(node: &Node, partner: &mut Partner, kind: AddrKind) -> Result<U
     }
 }
 
-fn multiaddr_of(at: std::net::SocketAddr, kind: AddrKind) -> Multiaddr {
+fn multiaddr_of(at: SocketAddr, kind: AddrKind) -> Multiaddr {
     to_multiaddr(&Addr::new(at, kind)).expect("a multiaddr")
 }
 
@@ -185,6 +190,7 @@ fn rust_is_met_over_tls_with_every_kind_of_identity() {
     });
 }
 
+/// S0.63: Noise in both roles.
 #[test]
 fn rust_is_met_over_noise_with_every_kind_of_identity() {
     on_a_shard(async {
@@ -212,6 +218,7 @@ fn js_is_met_over_tls_with_every_kind_of_identity() {
     });
 }
 
+/// S0.63: Noise in both roles.
 #[test]
 fn js_is_met_over_noise_with_every_kind_of_identity() {
     on_a_shard(async {
@@ -228,6 +235,79 @@ fn js_is_met_over_quic_with_every_kind_of_identity() {
             meets(JS, AddrKind::Quic, Security::Any, &["--key", kind]).await;
         }
     });
+}
+
+/// What a relay has carried, and whether it changes a byte of what comes from the other side.
+#[derive(Default)]
+struct Wire {
+    seen: RefCell<Vec<u8>>,
+    bends: Cell<bool>,
+}
+
+impl Wire {
+    /// A connection to `to` by way of a relay.
+    async fn tap(self: &Rc<Wire>, to: SocketAddr) -> TcpStream {
+        let relay = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let near = TcpStream::connect(relay.local_addr().expect("bound")).await.expect("connects");
+        let (ours, _) = relay.accept().await.expect("accepts");
+        let (read, write) = ours.into_split();
+        let (far_read, far_write) = TcpStream::connect(to).await.expect("connects").into_split();
+        spawn_local(self.clone().carry(read, far_write, false));
+        spawn_local(self.clone().carry(far_read, write, true));
+        near
+    }
+
+    async fn carry(self: Rc<Wire>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, bends: bool) {
+        let mut buf = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buf).await {
+            if bends && self.bends.replace(false) {
+                buf[count - 1] ^= 1;
+            }
+            self.seen.borrow_mut().extend_from_slice(&buf[..count]);
+            if to.write_all(&buf[..count]).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    fn has(&self, piece: &[u8]) -> bool {
+        self.seen.borrow().windows(piece.len()).any(|window| window == piece)
+    }
+}
+
+/// What stands between the two is the name of the handshake and ciphertext, and a changed byte of that ends it.
+async fn wire(variable: &str) {
+    for (security, name) in [(Security::Noise, "/noise"), (Security::Tls, "/tls/1.0.0")] {
+        let Some(mut partner) = Partner::start(variable, &["--tcp", "0"]).await else { return };
+        let node = Node::with(1, |config| config.security = security);
+        let (wire, us) = (Rc::new(Wire::default()), id(&node).to_string());
+        let tcp = wire.tap(partner.at(AddrKind::Tcp).socket()).await;
+        let here = soon(dial(&node, Some(partner.key()), tcp)).await.expect("a link");
+        partner.until("identified", |said| said["peer"] == us).await;
+        partner.tell(&format!("ping {us}")).await;
+        partner.until("done", |said| said["command"] == "ping").await;
+        assert!(wire.has(b"/multistream/1.0.0\n") && wire.has(name.as_bytes()), "negotiated by name");
+        for hidden in [&node.key.bytes[..], &partner.key().bytes, b"/ipfs/", b"peerkeep/"] {
+            assert!(!wire.has(hidden), "{security:?}: {} is in the clear", hidden.escape_ascii());
+        }
+        wire.bends.set(true);
+        partner.tell(&format!("ping {us}")).await;
+        let ended = here.end().await;
+        assert!(matches!(ended, Ended::Fault(_) | Ended::Violation(_)), "{security:?}: {ended:?}");
+        partner.until("disconnected", |said| said["peer"] == us).await;
+    }
+}
+
+/// S0.62 and S0.63.
+#[test]
+fn rust_s0_62_s0_63_identities_are_never_in_the_clear_and_a_changed_byte_ends_it() {
+    on_a_shard(wire(RUST));
+}
+
+/// S0.62 and S0.63.
+#[test]
+fn js_s0_62_s0_63_identities_are_never_in_the_clear_and_a_changed_byte_ends_it() {
+    on_a_shard(wire(JS));
 }
 
 /// S0.62: who names another identity than they have is refused, whatever secures the connection.
@@ -247,11 +327,11 @@ async fn wrong_identity(variable: &str) {
 }
 
 #[test]
-fn rust_that_names_another_identity_is_refused() {
+fn rust_s0_62_that_names_another_identity_is_refused() {
     on_a_shard(wrong_identity(RUST));
 }
 
 #[test]
-fn js_that_names_another_identity_is_refused() {
+fn js_s0_62_that_names_another_identity_is_refused() {
     on_a_shard(wrong_identity(JS));
 }
