@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// Bytes of one stream that may wait for a reader.
+/// Bytes of one stream that may wait for a reader. Each stream has its own, as over Yamux, so that those that nobody reads
+/// stall no other.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// Bytes of all streams of a connection that may wait for readers; the same towards the other side.
-const WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes that may be on their way to the other side.
+const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
 /// First packets kept until the core has judged, per connection and in all.
 const INCOMING_BYTES: u64 = 8 * 1024;
 const INCOMING_TOTAL_BYTES: u64 = 1024 * 1024;
@@ -30,7 +31,7 @@ const NO_NAME: &str = "libp2p";
 /// How long QUIC connections stay, and how wide they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuicTerms {
-    /// Streams the other side may have open. Default 256.
+    /// Streams the other side may have open; each may keep 256 KiB waiting here. Default 256.
     pub streams: u32,
     /// Silence before a packet is sent. `None`, the default, sends none.
     pub keepalive: Option<Duration>,
@@ -124,8 +125,8 @@ fn transport(terms: &QuicTerms) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(terms.streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(WINDOW_BYTES))
-        .send_window(u64::from(WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(terms.streams.saturating_mul(STREAM_WINDOW_BYTES)))
+        .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(terms.keepalive)
         .max_idle_timeout(terms.idle.and_then(|idle| IdleTimeout::try_from(idle).ok()));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::every_kind;
+use futures::FutureExt as _;
 use peerkeep_core::Step;
 use peerkeep_net::{Quic, QuicIo, QuicOptions, quic_fault};
 use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, TokioRuntime};
@@ -20,8 +21,12 @@ fn name(pair: &Keypair) -> Option<PeerKey> {
 
 /// A port that answers as that node does.
 fn port(node: &TlsNode) -> (Endpoint, SocketAddr) {
+    port_with(node, &TERMS)
+}
+
+fn port_with(node: &TlsNode, terms: &QuicTerms) -> (Endpoint, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
-    let server = node.quic_server(&TERMS).expect("a server");
+    let server = node.quic_server(terms).expect("a server");
     let config = EndpointConfig::new(server.reset_key);
     let endpoint =
         Endpoint::new(config, Some(server.config), socket, Arc::new(TokioRuntime)).expect("an endpoint");
@@ -64,8 +69,8 @@ async fn every_kind_of_identity_is_proven_over_quic() {
         for _ in 0..TERMS.streams {
             streams.push(soon(dialled.open_bi()).await.expect("opens"));
         }
-        assert!(futures::FutureExt::now_or_never(dialled.open_bi()).is_none(), "one more waits");
-        assert!(futures::FutureExt::now_or_never(dialled.open_uni()).is_none(), "libp2p has none of these");
+        assert!(dialled.open_bi().now_or_never().is_none(), "one more waits");
+        assert!(dialled.open_uni().now_or_never().is_none(), "libp2p has none of these");
         assert_eq!(dialled.max_datagram_size(), None, "nor datagrams");
     }
 }
@@ -80,6 +85,35 @@ async fn another_identity_than_expected_is_refused_over_quic() {
     assert_eq!((fault.step, fault.kind), (Step::Secure, FaultKind::Identity));
     let fault = quic_fault(Step::Secure, &accepted.expect_err("refused"));
     assert_eq!(fault.kind, FaultKind::Secure);
+}
+
+/// As many as may be open but one are full and nobody reads them.
+#[tokio::test]
+async fn streams_that_nobody_reads_stall_no_other() {
+    let terms = QuicTerms { streams: 16, ..TERMS };
+    let (alice, bob) = (node(&Keypair::generate_ed25519()), node(&Keypair::generate_ed25519()));
+    let (port, at) = port_with(&bob, &terms);
+    let (dialled, accepted) = soon(async { tokio::join!(dial(&alice, None, at), accept(&port)) }).await;
+    let (dialled, accepted) = (dialled.expect("dialled"), accepted.expect("accepted"));
+    let mut full = Vec::new();
+    for _ in 1..terms.streams {
+        let (mut send, recv) = dialled.open_bi().await.expect("opens");
+        soon(send.write_all(&vec![7; 256 * 1024])).await.expect("written");
+        assert!(send.write(&[7]).now_or_never().is_none(), "and no more");
+        full.push((send, recv));
+    }
+    let (mut send, _recv) = dialled.open_bi().await.expect("opens");
+    soon(send.write_all(b"heard")).await.expect("written");
+    let last = soon(async {
+        let mut last = None;
+        for _ in 0..terms.streams {
+            last = Some(accepted.accept_bi().await.expect("open"));
+        }
+        last.expect("many")
+    });
+    let mut heard = [0; 5];
+    soon(last.await.1.read_exact(&mut heard)).await.expect("reads");
+    assert_eq!(&heard, b"heard");
 }
 
 /// The protocol over TCP is not the one in QUIC, and none is none.
