@@ -310,6 +310,58 @@ fn js_s0_62_s0_63_identities_are_never_in_the_clear_and_a_changed_byte_ends_it()
     on_a_shard(wire(JS));
 }
 
+/// A hundred channels that are all open, beside one that the partner does not read and one that we do not, yet.
+async fn hundred(variable: &str, kind: AddrKind) {
+    let listen = if kind == AddrKind::Tcp { "--tcp" } else { "--quic" };
+    let Some(partner) = Partner::start(variable, &[listen, "0"]).await else { return };
+    let node = Node::new(1);
+    let here = dialled(&node, partner.at(kind), Some(partner.key())).await.expect("a link");
+    let mut mute = soon(here.handle.open("/mute/1.0.0")).await.expect("opens");
+    let stuck = spawn_local(async move { mute.write_all(&vec![7; 12 << 20]).await });
+    let unread = soon(here.handle.open("/echo/1.0.0")).await.expect("opens");
+    let (mut later, mut to) = tokio::io::split(unread);
+    let told = spawn_local(async move { to.write_all(&vec![7; 1 << 20]).await });
+    let mut channels = Vec::new();
+    for _ in 0..100 {
+        channels.push(soon(here.handle.open("/echo/1.0.0")).await.expect("opens"));
+    }
+    let echoed = channels.into_iter().zip(0_u8..).map(|(channel, number)| async move {
+        let (mut from, mut to) = tokio::io::split(channel);
+        let (sent, mut back) = (vec![number; 20_000], Vec::new());
+        let write = async {
+            to.write_all(&sent).await.expect("written");
+            to.shutdown().await.expect("finished");
+        };
+        let ((), read) = tokio::join!(write, from.read_to_end(&mut back));
+        read.expect("read");
+        assert!(back == sent, "{number}: {} bytes", back.len());
+    });
+    soon(futures::future::join_all(echoed)).await;
+    // Nobody reads it: rust-libp2p lets us wait, and js-libp2p resets it over QUIC.
+    assert!(!stuck.is_finished() || stuck.await.expect("no panic").is_err());
+    soon(later.read_exact(&mut vec![0; 1 << 20])).await.expect("it was slow and not lost");
+    soon(told).await.expect("no panic").expect("written");
+    assert_eq!(here.close(Close::Requested).await, Ended::Asked);
+}
+
+/// S0.64, over Yamux and over QUIC.
+#[test]
+fn rust_s0_64_a_hundred_channels_at_once_and_a_slow_one_delays_no_other() {
+    on_a_shard(async {
+        hundred(RUST, AddrKind::Tcp).await;
+        hundred(RUST, AddrKind::Quic).await;
+    });
+}
+
+/// S0.64, over Yamux and over QUIC.
+#[test]
+fn js_s0_64_a_hundred_channels_at_once_and_a_slow_one_delays_no_other() {
+    on_a_shard(async {
+        hundred(JS, AddrKind::Tcp).await;
+        hundred(JS, AddrKind::Quic).await;
+    });
+}
+
 /// S0.62: who names another identity than they have is refused, whatever secures the connection.
 async fn wrong_identity(variable: &str) {
     for (kind, security) in
