@@ -4,7 +4,8 @@ use crate::greeter::SPARE_STREAMS;
 use crate::identify::MAX_TEXT_BYTES;
 use crate::pnet::NetworkKey;
 use crate::tls::QuicTerms;
-use peerkeep_core::{Addr, Addrs};
+use peerkeep_core::{Addr, Addrs, PeerKey};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct Libp2pConfig {
     pub security: Security,
     /// The private network we are in, over TCP alone. Default none.
     pub network: Option<NetworkKey>,
+    /// Only these may connect, when there is a list. Default: everybody.
+    pub allow: Option<BTreeSet<PeerKey>>,
     /// How QUIC connections stay alive when nobody asks questions: silence before a packet is sent, and after which the
     /// connection is over. Default: the core asks.
     pub quic_keepalive: Option<(Duration, Duration)>,
@@ -46,6 +49,7 @@ impl Default for Libp2pConfig {
             listen: Announced::default(),
             security: Security::default(),
             network: None,
+            allow: None,
             quic_keepalive: None,
         }
     }

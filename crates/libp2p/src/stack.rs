@@ -134,28 +134,42 @@ impl Node {
         framed(&identity.emit(&self.public))
     }
 
+    /// Whoever is not on the list is refused, here as on the mesh.
+    fn check(&self, peer: &Proven) -> Result<(), MeetError> {
+        match &self.config().allow {
+            Some(allow) if !allow.contains(&peer.key) => {
+                Err(Fault::new(Step::Hello, FaultKind::Declined).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn meet(self: Arc<Node>, io: Io, terms: Terms) -> Meets {
         match (terms.role, io) {
             (Role::Dialler, Io::Tcp(tcp)) => {
                 let mut locked = self.lock.dial(tcp, self.config().security, terms.expect).await?;
+                self.check(&locked.peer)?;
                 locked.propose().await?;
                 let mux = Mux::yamux(locked.secure, Vec::new(), true, MOST_STREAMS);
                 self.dialled(mux, &locked.peer, terms.remote).await
             }
             (Role::Dialler, Io::Quic(QuicIo::Dialled { connection, .. })) => {
                 let peer = proven_quic(&connection).map_err(|error| tls_fault(&error))?;
+                self.check(&peer)?;
                 let mux = Mux::quic(connection, peer.key, terms.remote);
                 self.dialled(mux, &peer, terms.remote).await
             }
             (Role::Acceptor, Io::Tcp(tcp)) => {
                 let locked = self.lock.accept(tcp).await?;
                 let peer = locked.peer.clone();
+                self.check(&peer)?;
                 Ok(self.accepted(Arrived::Tcp(Box::new(locked)), peer, terms.remote))
             }
             (Role::Acceptor, Io::Quic(QuicIo::Arrived(connecting))) => {
                 let connection =
                     connecting.await.map_err(|error| peerkeep_net::quic_fault(Step::Secure, &error))?;
                 let peer = proven_quic(&connection).map_err(|error| tls_fault(&error))?;
+                self.check(&peer)?;
                 Ok(self.accepted(Arrived::Quic(connection), peer, terms.remote))
             }
             (_, Io::Quic(_)) => Err(Fault::new(Step::Connect, FaultKind::Protocol).into()),

@@ -1,7 +1,7 @@
 //! Where and whom: the one place that reads and prints what people type for a peer, an address or a ban. It resolves no
 //! name and opens nothing; what cannot be dialled by this program is refused with a reason, never guessed at.
 
-use crate::PeerId;
+use crate::{PeerId, Stack};
 use multiaddr::{Multiaddr, Protocol};
 use peerkeep_core::{Addr, AddrKind, BadAddr, PeerKey, Subnet, Target};
 use std::fmt;
@@ -11,6 +11,8 @@ use std::str::FromStr;
 /// The port of the mesh when none is given.
 pub const DEFAULT_PORT: u16 = 7330;
 
+/// In front of an address or identity: it speaks libp2p.
+const LIBP2P: &str = "libp2p:";
 /// Longest text that is looked at.
 const MAX_TEXT: usize = 1_024;
 /// Longest DNS name.
@@ -40,6 +42,9 @@ pub enum AddressError {
     /// Neither of the forms.
     #[error("this is neither a multiaddress, nor host:port, nor a peer id")]
     Form,
+    /// It speaks a wire that is switched off here.
+    #[error("this node does not speak libp2p: set libp2p.enabled = true and restart it")]
+    NoLibp2p,
     /// The port is missing, 0 or above 65535.
     #[error("the port must be a number from 1 to 65535")]
     Port,
@@ -107,17 +112,20 @@ pub struct PeerAddress {
     pub id: Option<PeerId>,
     /// Where; nothing for a peer that is known already.
     pub place: Option<Place>,
+    /// Which wire it speaks, when that was said: `libp2p:` in front of either. Else it is the only one that has its kind of
+    /// identity, or the mesh; for an identity alone, the wire on which the peer is known.
+    pub stack: Option<Stack>,
 }
 
 impl PeerAddress {
     /// A known peer by identity alone.
     pub fn known(id: impl Into<PeerId>) -> PeerAddress {
-        PeerAddress { id: Some(id.into()), place: None }
+        PeerAddress { id: Some(id.into()), place: None, stack: None }
     }
 
     /// A peer at a socket address.
     pub fn at(id: Option<PeerId>, addr: Addr) -> PeerAddress {
-        PeerAddress { id, place: Some(Place::Ip(addr)) }
+        PeerAddress { id, place: Some(Place::Ip(addr)), stack: None }
     }
 
     /// As a multiaddress; `None` for an id that has no such form.
@@ -143,6 +151,9 @@ impl PeerAddress {
 
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stack == Some(Stack::Libp2p) {
+            f.write_str(LIBP2P)?;
+        }
         match (&self.place, &self.id) {
             (None, Some(id)) => fmt::Display::fmt(id, f),
             _ => match self.to_multiaddr() {
@@ -199,7 +210,7 @@ impl TryFrom<&Multiaddr> for PeerAddress {
             Some(other) => return Err(AddressError::Unsupported(other.tag())),
         };
         match parts.next() {
-            None => Ok(PeerAddress { id, place: Some(place) }),
+            None => Ok(PeerAddress { id, place: Some(place), stack: None }),
             Some(more) => Err(AddressError::Unsupported(more.tag())),
         }
     }
@@ -215,6 +226,12 @@ impl FromStr for PeerAddress {
         if text.len() > MAX_TEXT {
             return Err(AddressError::TooLong);
         }
+        if let Some(rest) = text.strip_prefix(LIBP2P) {
+            if rest.starts_with(LIBP2P) {
+                return Err(AddressError::Form);
+            }
+            return Ok(PeerAddress { stack: Some(Stack::Libp2p), ..rest.parse()? });
+        }
         if text.starts_with('/') {
             let address: Multiaddr = text.parse().map_err(|_| AddressError::Multiaddr)?;
             return PeerAddress::try_from(&address);
@@ -223,6 +240,7 @@ impl FromStr for PeerAddress {
             return Ok(PeerAddress {
                 id: None,
                 place: Some(ip_place(socket.ip(), socket.port(), AddrKind::Tcp)?),
+                stack: None,
             });
         }
         match text.rsplit_once(':') {
@@ -234,6 +252,7 @@ impl FromStr for PeerAddress {
                 Ok(PeerAddress {
                     id: None,
                     place: Some(name_place(host, NameKind::Any, port, AddrKind::Tcp)?),
+                    stack: None,
                 })
             }
             _ => Ok(PeerAddress::known(text.parse::<PeerId>().map_err(|_| AddressError::Form)?)),

@@ -77,10 +77,10 @@ pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatu
 pub use refusal::EstablishError;
 pub use settings::{
     ApiSettings, BackoffSettings, BanSettings, DialOrder, DnsSettings, HealthSettings, JournalSettings,
-    LimitSettings, ListenAddress, ListenAddressError, ListenSettings, LivenessMode, LivenessSettings,
-    LogFormat, LogSettings, MetricsSettings, Mistake, NetworkSettings, NodeSettings, Over, Override,
-    PeersSettings, PerMille, PreferenceSettings, QuicSettings, Settings, SettingsError, Size, TEMPLATE,
-    TimeoutSettings, TwoDials,
+    Libp2pSecurity, Libp2pSettings, LimitSettings, ListenAddress, ListenAddressError, ListenSettings,
+    LivenessMode, LivenessSettings, LogFormat, LogSettings, MetricsSettings, Mistake, NetworkSettings,
+    NodeSettings, Over, Override, PeersSettings, PerMille, PreferenceSettings, QuicSettings, Settings,
+    SettingsError, Size, TEMPLATE, TimeoutSettings, TwoDials,
 };
 pub use status::{
     AddressStatus, Admission, Ailment, BanReason, BanStatus, BanTarget, ConnStatus, Counts, Direction,

@@ -133,6 +133,7 @@ async fn s1_79_a_clean_close_delivers_what_was_buffered() {
             (true, Some(Place::Ip(at))) => PeerAddress {
                 id: Some(b.id()),
                 place: Some(Place::Ip(Addr::new(at.socket(), AddrKind::Quic))),
+                stack: None,
             },
             _ => way.address(&b),
         };
@@ -199,7 +200,7 @@ async fn refuser() -> (PeerAddress, PeerId, tokio::sync::mpsc::Receiver<Instant>
             }
         }
     });
-    (PeerAddress { id: Some(id), place: Some(Place::Ip(at)) }, id, rx)
+    (PeerAddress { id: Some(id), place: Some(Place::Ip(at)), stack: None }, id, rx)
 }
 
 /// S1.63 and S1.75: the pause is the configured one, can be asked for, and the dial comes when it is over.

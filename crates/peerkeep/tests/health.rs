@@ -129,7 +129,7 @@ async fn s1_41_a_delayed_connection_is_replaced_while_bytes_flow_and_none_is_los
     patient.health.interval = Duration::from_secs(3_600);
     let (a, b) = (node(1, quick).await, node(2, patient).await);
     let stretch = Stretch::to(socket(&b)).await;
-    let via = PeerAddress { id: Some(b.id()), place: Some(Place::Ip(Addr::tcp(stretch.at))) };
+    let via = PeerAddress { id: Some(b.id()), place: Some(Place::Ip(Addr::tcp(stretch.at))), stack: None };
     let (mut at_a, mut at_b) = (a.events(), b.events());
     a.connect(via, PATIENCE).await.expect("connects");
     connected(&a, &b).await;

@@ -7,7 +7,7 @@ use super::shared::owner_error;
 use super::whom::{self, Whom};
 use super::{EventStream, Node, PAGE};
 use crate::{Answer, CommandError, LimitName, Outcome, PeerAddress, PeerId, PendingStatus, Place, Reason};
-use peerkeep_core::{Addr, ConnView, Direction, Limit, Source, Stage, Target, View, Who};
+use peerkeep_core::{Addr, ConnView, Direction, Limit, Source, StackId, Stage, Target, View, Who};
 use std::time::Duration;
 
 impl Node {
@@ -100,7 +100,7 @@ impl Node {
             (None, Some(Place::Ip(at))) => *at,
             (None, _) => return Ok(None),
         };
-        if let Some(key) = self.shared.hub.pinned(&at) {
+        if let Some(key) = self.shared.hub.pinned(address.stack.map_or(StackId::Mesh, StackId::from), &at) {
             return Ok(Some(PeerId(key)));
         }
         let (mut best, mut from) = (None, 0);
@@ -153,7 +153,7 @@ impl Shared {
         if whom.who.key.is_identity() {
             return Ok(whom);
         }
-        let addrs = whom.addrs.clone();
+        let (addrs, stack) = (whom.addrs.clone(), whom.who.stack);
         let banned = move |view: View<'_>, _| {
             let is_there = |who: &Who| {
                 let seen = view.find(who).and_then(|contact| view.contact(contact));
@@ -163,7 +163,7 @@ impl Shared {
                 })
             };
             let keys = view.bans().filter_map(|ban| match ban.target {
-                Target::Key(key) => Some(whom::who(key)),
+                Target::Key(key) => Some(Who { stack, key }),
                 Target::Subnet(_) => None,
             });
             keys.into_iter().find(is_there)

@@ -5,7 +5,7 @@
 use super::events::Bell;
 use crate::store::Store;
 use crate::{BanReason, Timestamp, Totals};
-use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, Preference, Target, Who};
+use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, Preference, StackId, Target, Who};
 use peerkeep_mesh::{Exchange, Known};
 use peerkeep_net::Names;
 use std::collections::{HashMap, HashSet};
@@ -28,6 +28,8 @@ pub(super) struct Hub {
     pub moved: Notify,
     /// Peers are told about each other.
     pub exchange: AtomicBool,
+    /// Whether the node speaks libp2p.
+    pub libp2p: bool,
     preference: Mutex<Preference>,
     tables: Mutex<Tables>,
     book: Mutex<Vec<Known>>,
@@ -48,7 +50,7 @@ pub(super) struct Tallies {
 #[derive(Default)]
 struct Tables {
     /// Addresses whose identity was trusted on first use.
-    pins: HashMap<Addr, PeerKey>,
+    pins: HashMap<(StackId, Addr), PeerKey>,
     /// Who was, and when anybody was last connected.
     extras: HashMap<Who, Extra>,
     wanted: HashSet<Who>,
@@ -81,6 +83,7 @@ impl Hub {
             news: Notify::new(),
             moved: Notify::new(),
             exchange: AtomicBool::new(true),
+            libp2p: false,
             preference: Mutex::new(preference),
             tables: Mutex::new(Tables { epoch, ..Tables::default() }),
             book: Mutex::default(),
@@ -104,8 +107,8 @@ impl Hub {
     // ---- trust on first use
 
     /// The identity that an address stands for.
-    pub fn pinned(&self, addr: &Addr) -> Option<PeerKey> {
-        self.tables().pins.get(addr).copied()
+    pub fn pinned(&self, stack: StackId, addr: &Addr) -> Option<PeerKey> {
+        self.tables().pins.get(&(stack, *addr)).copied()
     }
 
     /// From now on these addresses stand for that identity.
@@ -113,18 +116,37 @@ impl Hub {
         let mut tables = self.tables();
         tables.extras.entry(who).or_default().first_use = true;
         for addr in addrs {
-            tables.pins.insert(*addr, who.key);
+            tables.pins.insert((who.stack, *addr), who.key);
         }
     }
 
     // ---- peers
+
+    /// Somebody spoke of this peer on another stack than the mesh: from now on it is known there.
+    pub fn name(&self, who: Who) {
+        if who.stack != StackId::Mesh {
+            self.tables().extras.entry(who).or_default();
+        }
+    }
+
+    /// Where a peer is known that is named by its identity alone; the mesh, where that is nowhere or there too.
+    pub fn stack_of(&self, key: &PeerKey) -> StackId {
+        let tables = self.tables();
+        let knows = |stack| tables.extras.contains_key(&Who { stack, key: *key });
+        if !knows(StackId::Mesh) && knows(StackId::Libp2p) { StackId::Libp2p } else { StackId::Mesh }
+    }
+
+    /// Whether a peer has been met or named on that stack.
+    pub fn knows(&self, who: &Who) -> bool {
+        self.tables().extras.contains_key(who)
+    }
 
     pub fn extra(&self, who: &Who) -> Extra {
         self.tables().extras.get(who).copied().unwrap_or_default()
     }
 
     pub fn restore(&self, who: Who, extra: Extra) {
-        if extra.first_use || extra.seen_at.0 > 0 {
+        if extra.first_use || extra.seen_at.0 > 0 || who.stack != StackId::Mesh {
             self.tables().extras.insert(who, extra);
         }
     }
@@ -154,7 +176,7 @@ impl Hub {
             tables.wanted.remove(&who);
             let extra = tables.extras.remove(&who);
             if extra.is_some_and(|extra| extra.first_use) {
-                tables.pins.retain(|_, key| *key != who.key);
+                tables.pins.retain(|(stack, _), key| (*stack, *key) != (who.stack, who.key));
             }
             extra
         };

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What hellos carry: what the settings announce, or else where we listen, with "any address" made concrete. Most
 /// public first, at most eight.
-pub(super) fn announced(settings: &Settings, locals: &[Addr]) -> Vec<Addr> {
+pub(super) fn announced(announce: &[ListenAddress], settings: &Settings, locals: &[Addr]) -> Vec<Addr> {
     let mut addrs: Vec<Addr> = Vec::new();
-    let chosen: Vec<Addr> = if settings.listen.announce.is_empty() {
+    let chosen: Vec<Addr> = if announce.is_empty() {
         let concrete = |local: &Addr| {
             let kind = local.kind;
             let sockets = concrete(local.socket(), settings.network.local_ip);
@@ -19,7 +19,7 @@ pub(super) fn announced(settings: &Settings, locals: &[Addr]) -> Vec<Addr> {
         locals.iter().flat_map(concrete).collect()
     } else {
         let listens = |addr: &Addr| locals.iter().any(|local| local.kind == addr.kind);
-        settings.listen.announce.iter().flat_map(ListenAddress::addrs).filter(listens).collect()
+        announce.iter().flat_map(ListenAddress::addrs).filter(listens).collect()
     };
     for addr in chosen {
         if addr.check().is_ok() && !addrs.contains(&addr) {
@@ -79,14 +79,21 @@ mod tests {
         let quic = |text| Addr::new(socket(text), AddrKind::Quic);
         let locals = [Addr::tcp(socket("127.0.0.5:7330")), Addr::tcp(socket("0.0.0.0:7331"))];
         settings.network.local_ip = Some([203, 0, 113, 9].into());
-        let told = announced(&settings, &locals);
+        let told = announced(&settings.listen.announce, &settings, &locals);
         assert_eq!(told[0].socket(), socket("203.0.113.9:7331"), "{told:?}");
         assert_eq!(told.last().map(Addr::socket), Some(socket("127.0.0.5:7330")), "{told:?}");
         assert!(told.iter().all(|addr| addr.check().is_ok()));
         settings.listen.announce = vec![socket("198.51.100.1:80").into()];
-        assert_eq!(announced(&settings, &locals), [Addr::tcp(socket("198.51.100.1:80"))]);
+        assert_eq!(
+            announced(&settings.listen.announce, &settings, &locals),
+            [Addr::tcp(socket("198.51.100.1:80"))]
+        );
         let both = [locals[0], quic("127.0.0.5:7330")];
         let told = [Addr::tcp(socket("198.51.100.1:80")), quic("198.51.100.1:80")];
-        assert_eq!(announced(&settings, &both), told, "what is not listened on is not announced");
+        assert_eq!(
+            announced(&settings.listen.announce, &settings, &both),
+            told,
+            "what is not listened on is not announced"
+        );
     }
 }

@@ -11,7 +11,6 @@ use crate::{
 use multiaddr::Multiaddr;
 use peerkeep_core as core;
 use peerkeep_core::{Ban, ConnView, ContactView, Fault, FaultKind, Refusal, Time};
-use peerkeep_mesh::Info;
 use peerkeep_mesh::tls::Detail;
 use std::time::Duration;
 
@@ -106,7 +105,35 @@ pub(super) struct Beside {
     pub extra: Extra,
     pub names: Vec<PeerAddress>,
     /// What was agreed on the connection, while it is up.
-    pub agreed: Option<Info>,
+    pub agreed: Option<Agreed>,
+}
+
+/// What both sides of a connection agreed on, or learnt of each other, whichever wire it is on.
+pub(super) struct Agreed {
+    pub secure: bool,
+    pub version: Option<u32>,
+    pub capabilities: Vec<String>,
+    pub seen: Option<core::Addr>,
+    pub agent: String,
+}
+
+impl From<&peerkeep_mesh::Info> for Agreed {
+    fn from(info: &peerkeep_mesh::Info) -> Agreed {
+        Agreed {
+            secure: info.secure,
+            version: Some(info.version),
+            capabilities: info.capabilities().map(str::to_owned).collect(),
+            seen: info.seen,
+            agent: info.agent.to_string(),
+        }
+    }
+}
+
+impl From<&peerkeep_libp2p::Info> for Agreed {
+    fn from(info: &peerkeep_libp2p::Info) -> Agreed {
+        let agent = info.agent.to_string();
+        Agreed { secure: true, version: None, capabilities: Vec::new(), seen: info.seen, agent }
+    }
 }
 
 /// All about one peer.
@@ -121,7 +148,7 @@ pub(super) fn peer(seen: &Seen, beside: Beside, at: Moment) -> PeerStatus {
         })
         .collect();
     for name in beside.names {
-        let bare = PeerAddress { id: None, place: name.place };
+        let bare = PeerAddress { id: None, stack: None, ..name };
         addresses.push(AddressStatus { address: bare.to_string(), source: crate::AddressSource::Named });
     }
     let up_at = conn.as_ref().filter(|conn| conn.stage == core::Stage::Up).and_then(|conn| conn.up_at);
@@ -143,12 +170,12 @@ pub(super) fn peer(seen: &Seen, beside: Beside, at: Moment) -> PeerStatus {
         next_retry_in_ms: contact.retry_at.map(|due| millis(due.since(at.now))),
         last_error: contact.last_fault.map(error),
         last_close: contact.last_close.map(Into::into),
-        agent: beside.agreed.map(|agreed| agreed.agent.into_string()),
+        agent: beside.agreed.map(|agreed| agreed.agent),
         states,
     }
 }
 
-fn link(conn: &ConnView, agreed: Option<&Info>, at: Moment) -> ConnStatus {
+fn link(conn: &ConnView, agreed: Option<&Agreed>, at: Moment) -> ConnStatus {
     let up = conn.stage == core::Stage::Up;
     let ago = |time: Time| up.then(|| millis(at.now.since(time)));
     ConnStatus {
@@ -160,8 +187,8 @@ fn link(conn: &ConnView, agreed: Option<&Info>, at: Moment) -> ConnStatus {
         remote: Some(conn.remote.socket().to_string()),
         transport: Some(transport(&conn.remote).to_owned()),
         secure: agreed.map(|agreed| agreed.secure),
-        version: agreed.map(|agreed| agreed.version),
-        capabilities: agreed.map(capabilities).unwrap_or_default(),
+        version: agreed.and_then(|agreed| agreed.version),
+        capabilities: agreed.map(|agreed| agreed.capabilities.clone()).unwrap_or_default(),
         local: agreed.and_then(|agreed| agreed.seen).map(|local| local.socket().to_string()),
         rtt_ms: rtt_ms(conn),
         channels: conn.report.channels.into(),
@@ -170,10 +197,6 @@ fn link(conn: &ConnView, agreed: Option<&Info>, at: Moment) -> ConnStatus {
         last_sent_ms_ago: ago(conn.report.sent_at),
         health: up.then(|| health(conn, at)),
     }
-}
-
-fn capabilities(agreed: &Info) -> Vec<String> {
-    agreed.capabilities().map(str::to_owned).collect()
 }
 
 /// A connection that is not up yet; `key` is what is known of the other end.

@@ -7,6 +7,7 @@ mod channels;
 mod establish;
 mod events;
 mod hub;
+mod libp2p;
 mod local;
 mod look;
 mod measure;
@@ -23,15 +24,14 @@ pub use events::{EVENT_QUEUE, EventStream};
 pub use start::Builder;
 
 use crate::{
-    Answer, BanReason, BanStatus, BanTarget, ChannelError, CommandError, Counts, Event, EventKind,
-    NodeStatus, Outcome, PeerAddress, PeerId, PeerStatus, Reason, Sent, Settings, Target, Timestamp, Why,
-    print_target,
+    Answer, BanReason, BanStatus, BanTarget, CommandError, Counts, Event, EventKind, NodeStatus, Outcome,
+    PeerAddress, PeerId, PeerStatus, Reason, Settings, Stack, Target, Timestamp, Why, print_target,
 };
-use bytes::Bytes;
 use look::{Beside, Moment, Seen};
 use peerkeep_core::{Command, ContactRef, ContactView, Fact, STACKS, Source, Standing, Who};
 use peerkeep_net::{Outcome as NetOutcome, Until};
 use shared::{Shared, is_unknown, owner_error};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,8 +64,7 @@ impl Node {
 
     /// Where others reach us, in the form `connect` takes: `/ip4/…/tcp/…/p2p/…`.
     pub fn addresses(&self) -> Vec<PeerAddress> {
-        let addrs = local::announced(&self.shared.settings(), &self.shared.ports.locals());
-        addrs.into_iter().map(|addr| PeerAddress::at(Some(self.shared.id), addr)).collect()
+        self.shared.addresses()
     }
 
     // ---- commands
@@ -137,7 +136,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn unwant(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        self.shared.command(Command::Unwant(whom(peer))).await
+        self.shared.each(peer, Command::Unwant).await
     }
 
     /// Closes the connection. A wanted peer is dialled again.
@@ -149,7 +148,7 @@ impl Node {
         if self.is_connected(peer) {
             tracing::info!(%peer, "disconnecting");
         }
-        self.shared.command(Command::Disconnect(whom(peer))).await
+        self.shared.each(peer, Command::Disconnect).await
     }
 
     /// Abandons the attempt in progress.
@@ -157,7 +156,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn cancel(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        self.shared.command(Command::Cancel(whom(peer))).await
+        self.shared.each(peer, Command::Cancel).await
     }
 
     /// Tries again now, within the attempts left.
@@ -165,7 +164,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn retry(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        self.shared.command(Command::Retry(whom(peer))).await
+        self.shared.each(peer, Command::Retry).await
     }
 
     /// Forgets attempts, cancels and closes: back to disconnected.
@@ -173,7 +172,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn reset(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        self.shared.command(Command::Reset(whom(peer))).await
+        self.shared.each(peer, Command::Reset).await
     }
 
     /// Keeps (or stops keeping) a connection however idle it is.
@@ -181,7 +180,7 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn hold(&self, peer: impl Into<PeerId>, on: bool) -> Result<Answer, CommandError> {
-        self.shared.command(Command::Hold { who: whom(peer), on }).await
+        self.shared.each(peer, |who| Command::Hold { who, on }).await
     }
 
     /// Bans a key or subnet, for a time or until lifted. Survives restarts.
@@ -216,10 +215,11 @@ impl Node {
     /// # Errors
     /// When it was refused.
     pub async fn forget(&self, peer: impl Into<PeerId>) -> Result<Answer, CommandError> {
-        let who = whom(peer);
-        let answer = self.shared.command(Command::Forget(who)).await;
+        let peer = peer.into();
+        let all = whom::all(peer.key(), &self.shared.hub);
+        let answer = self.shared.each(peer, Command::Forget).await;
         if answer.is_ok() || answer.as_ref().is_err_and(is_unknown) {
-            self.shared.hub.forget(who);
+            all.into_iter().for_each(|who| self.shared.hub.forget(who));
         }
         answer
     }
@@ -282,9 +282,9 @@ impl Node {
                 let kept = page.into_iter().filter(|contact| !contact.forgotten);
                 (kept.map(|contact| Seen::new(view, contact)).collect::<Vec<Seen>>(), next, Moment::new(now))
             };
-            let Ok((page, next, moment)) = self.shared.owner.ask(copy).await else { return peers };
+            let Ok((page, next, moment)) = self.shared.owner.ask(copy).await else { return merged(peers) };
             peers.extend(page.iter().map(|seen| look::peer(seen, self.beside(seen), moment)));
-            let Some(next) = next else { return peers };
+            let Some(next) = next else { return merged(peers) };
             from = next;
         }
     }
@@ -301,31 +301,42 @@ impl Node {
             (view.conns().filter_map(leads).collect::<Vec<_>>(), Moment::new(now))
         };
         let Ok((all, moment)) = self.shared.owner.ask(copy).await else { return Vec::new() };
-        all.iter().map(|seen| look::peer(seen, self.beside(seen), moment)).collect()
+        merged(all.iter().map(|seen| look::peer(seen, self.beside(seen), moment)).collect())
     }
 
     /// Whether a peer is connected at this moment, whoever dialled. Asks nobody and waits for nothing.
     pub fn is_connected(&self, peer: impl Into<PeerId>) -> bool {
-        self.shared.directory.find(&peer.into().key()).is_some()
+        let peer = peer.into();
+        self.shared.directory.find(&peer.key()).is_some() || self.libp2p_link(&peer).is_some()
     }
 
     /// How many peers are connected at this moment, in either direction. Asks nobody and waits for nothing.
     pub fn connection_count(&self) -> usize {
-        self.shared.directory.len()
+        let mesh = &self.shared.directory;
+        let others = self.shared.libp2p.as_ref().map(|libp2p| libp2p.directory.all()).unwrap_or_default();
+        mesh.len() + others.iter().filter(|(key, _)| mesh.find(key).is_none()).count()
     }
 
     /// One peer.
     pub async fn peer(&self, peer: impl Into<PeerId>) -> Option<PeerStatus> {
-        let seen = self.seen(whom(peer)).await?;
-        let moment = Moment::new(self.shared.owner.clock().now());
-        Some(look::peer(&seen, self.beside(&seen), moment))
+        let mut all = Vec::new();
+        for who in whom::all(peer.into().key(), &self.shared.hub) {
+            if let Some(seen) = self.seen(who).await {
+                let moment = Moment::new(self.shared.owner.clock().now());
+                all.push(look::peer(&seen, self.beside(&seen), moment));
+            }
+        }
+        merged(all).pop()
     }
 
     /// Why a peer is, or is not, connected.
     pub async fn why(&self, peer: impl Into<PeerId>) -> Option<Why> {
-        let who = whom(peer);
+        let all = whom::all(peer.into().key(), &self.shared.hub);
         let question = move |view: peerkeep_core::View<'_>, now| {
-            let contact = view.find(&who)?;
+            // Of two wires, the one that carries it.
+            let known = || all.iter().filter_map(|who| view.find(who));
+            let is_up = |contact: &ContactRef| view.contact(*contact).is_some_and(|seen| seen.conn.is_some());
+            let contact = known().find(is_up).or_else(|| known().next())?;
             let seen = Seen::new(view, view.contact(contact)?);
             Some((seen, view.why(contact), Moment::new(now)))
         };
@@ -384,86 +395,9 @@ impl Node {
     /// The latest connects and losses kept in the store, newest first; of one peer or of all, at most 1,000.
     pub async fn history(&self, peer: Option<PeerId>, limit: usize) -> Vec<Event> {
         let Some(store) = &self.shared.hub.store else { return Vec::new() };
-        let events = store.history(peer.map(whom), small(limit).min(1_000)).await;
+        let who = peer.map(|peer| whom::who(peer.key(), None, &self.shared.hub));
+        let events = store.history(who, small(limit).min(1_000)).await;
         events.into_iter().map(observer::shown).collect()
-    }
-
-    // ---- channels and messages
-
-    /// Opens a channel to a connected peer.
-    ///
-    /// # Errors
-    /// When it is not connected or does not take the protocol.
-    pub async fn open(&self, peer: impl Into<PeerId>, protocol: &str) -> Result<Channel, ChannelError> {
-        let link = self.link(&peer.into())?;
-        link.open(protocol).await.map(Channel).map_err(channels::open_error)
-    }
-
-    /// Opens a channel that can be written to without waiting for the other side, which spares a round trip. Its word
-    /// comes with the first bytes that are read: reading fails with a `ConnectionRefused` that holds
-    /// [`ChannelError::Unsupported`] or [`ChannelError::Busy`] when it does not take the channel, and what was written
-    /// is lost.
-    ///
-    /// # Errors
-    /// When it is not connected, or has as many channels as it may.
-    pub async fn open_at_once(
-        &self,
-        peer: impl Into<PeerId>,
-        protocol: &str,
-    ) -> Result<Channel, ChannelError> {
-        let link = self.link(&peer.into())?;
-        link.open_at_once(protocol).await.map(Channel).map_err(channels::open_error)
-    }
-
-    /// Takes channels of that protocol from now on. At most 64 wait; more are refused.
-    ///
-    /// # Errors
-    /// When the name is no name, or somebody takes it already.
-    pub fn accept(&self, protocol: &str) -> Result<Incoming, ChannelError> {
-        let inner =
-            self.shared.registry.accept(protocol, channels::INCOMING).map_err(channels::name_error)?;
-        Ok(Incoming { inner, stopped: self.shared.stopped.clone() })
-    }
-
-    /// Sends one message to a connected peer: queued at once or not at all.
-    ///
-    /// # Errors
-    /// When it is not connected, or does not keep up.
-    pub async fn send(&self, peer: impl Into<PeerId>, topic: &str, bytes: Bytes) -> Result<(), ChannelError> {
-        self.link(&peer.into())?.send(topic, bytes).map_err(channels::send_error)
-    }
-
-    /// Sends one message to every connected peer that keeps up.
-    ///
-    /// # Errors
-    /// When the topic or the message is too long.
-    pub async fn broadcast(&self, topic: &str, bytes: Bytes) -> Result<Sent, ChannelError> {
-        let mut sent = Sent::default();
-        for (_, link) in self.shared.directory.all() {
-            match link.handle.send(topic, bytes.clone()) {
-                Ok(()) => sent.delivered += 1,
-                Err(peerkeep_mesh::SendError::TooLarge) => return Err(ChannelError::TooLong),
-                Err(_) => sent.skipped += 1,
-            }
-        }
-        Ok(sent)
-    }
-
-    /// Messages of that topic from now on. Bounded: the oldest are dropped and counted.
-    ///
-    /// # Errors
-    /// When the name is no name.
-    pub fn messages(&self, topic: &str) -> Result<Messages, ChannelError> {
-        let inner = self.shared.registry.messages(topic, channels::MESSAGES).map_err(channels::name_error)?;
-        Ok(Messages { inner, stopped: self.shared.stopped.clone(), missed: 0 })
-    }
-
-    fn link(&self, peer: &PeerId) -> Result<peerkeep_mesh::Handle, ChannelError> {
-        match self.shared.directory.find(&peer.key()) {
-            Some(entry) => Ok(entry.handle),
-            None if *self.shared.stopped.borrow() => Err(ChannelError::Stopped),
-            None => Err(ChannelError::NotConnected),
-        }
     }
 
     async fn seen(&self, who: Who) -> Option<Seen> {
@@ -477,7 +411,7 @@ impl Node {
     fn beside(&self, seen: &Seen) -> Beside {
         let who = &seen.contact.who;
         let up = seen.conn.as_ref().filter(|conn| conn.stage == peerkeep_core::Stage::Up);
-        let link = up.and_then(|conn| self.shared.directory.find_conn(&who.key, conn.conn));
+        let agreed = up.and_then(|conn| self.shared.agreed(who, conn.conn));
         Beside {
             extra: self.shared.hub.extra(who),
             names: if seen.contact.named {
@@ -485,13 +419,35 @@ impl Node {
             } else {
                 Vec::new()
             },
-            agreed: link.map(|link| link.handle.info().clone()),
+            agreed,
         }
     }
 }
 
-fn whom(peer: impl Into<PeerId>) -> Who {
-    whom::who(peer.into().key())
+/// One entry for each peer: what is said of it is said of the wire that carries it, or the first.
+fn merged(peers: Vec<PeerStatus>) -> Vec<PeerStatus> {
+    if peers.iter().all(|peer| peer.stacks == [Stack::Mesh]) {
+        return peers;
+    }
+    let mut places: HashMap<PeerId, usize> = HashMap::new();
+    let mut all: Vec<PeerStatus> = Vec::with_capacity(peers.len());
+    for mut peer in peers {
+        let Some(at) = places.get(&peer.id) else {
+            places.insert(peer.id, all.len());
+            all.push(peer);
+            continue;
+        };
+        let first = &mut all[*at];
+        if first.link.is_none() && peer.link.is_some() {
+            std::mem::swap(first, &mut peer);
+        }
+        first.stacks.extend(peer.stacks);
+        first.stacks.sort_unstable();
+        first.wanted |= peer.wanted;
+        first.held |= peer.held;
+        first.addresses.extend(peer.addresses);
+    }
+    all
 }
 
 fn small(count: usize) -> u32 {

@@ -12,8 +12,8 @@ use crate::{
     print_target,
 };
 use peerkeep_core::{
-    Addrs, BanRef, Change, ConnRef, ContactRef, ContactView, End, FaultKind, Refusal, Source, Standing, Step,
-    Ticket, Time, Told, View,
+    Addrs, BanRef, Change, ConnRef, ContactRef, ContactView, End, FaultKind, Refusal, Source, StackId,
+    Standing, Step, Ticket, Time, Told, View,
 };
 use peerkeep_net::Observer;
 use std::collections::HashMap;
@@ -192,7 +192,9 @@ impl Watcher {
             .filter(|known| matches!(known.source, Source::Told | Source::Proven | Source::Named))
             .map(|known| known.addr)
             .collect();
-        self.hub.tell_of(seen.who.key, addrs);
+        if seen.who.stack == StackId::Mesh {
+            self.hub.tell_of(seen.who.key, addrs);
+        }
         self.put(view, seen);
         let about = view.conn(conn);
         let remote = about.as_ref().map(|conn| conn.remote.socket().to_string());

@@ -102,9 +102,11 @@ impl Ports {
     }
 
     /// Closes what the settings no longer ask for. Connections made there stay.
-    pub async fn close_all_but(&self, asked: &[ListenAddress]) {
+    /// So do the ports of others, at `others`.
+    pub async fn close_all_but(&self, asked: &[ListenAddress], others: &[Addr]) {
         self.open().retain(|port| asked.contains(&port.asked));
-        let stays = self.locals();
+        let mut stays = self.locals();
+        stays.extend_from_slice(others);
         let going = self.owner.listeners().take_all_but(|local| stays.iter().any(|at| at.socket() == local));
         for serving in going {
             tracing::info!(address = %serving.local(), "listening no longer");

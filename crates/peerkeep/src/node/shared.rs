@@ -2,14 +2,16 @@
 //! end and closes everything in order.
 
 use super::hub::Hub;
+use super::libp2p::Libp2p;
+use super::look::Agreed;
 use super::ports::{Bound, Ports};
-use super::start::{DRAIN, journal, mesh_config, read_secret, store_limits, tcp_options};
+use super::start::{DRAIN, Mesh, journal, mesh_config, read_secret, store_limits, tcp_options};
 use super::{local, whom};
 use crate::{
     Ailment, CommandError, DataDir, EventKind, PeerAddress, PeerId, Place, Reason, Settings, SettingsError,
-    Timestamp,
+    Stack, Timestamp,
 };
-use peerkeep_core::{Addr, Answer as CoreAnswer, Command};
+use peerkeep_core::{Addr, Answer as CoreAnswer, Command, ConnRef, StackId, Who};
 use peerkeep_mesh::{Handle, MeshConfig, MeshStack, Registry};
 use peerkeep_net::{Directory, Owner, OwnerError, Running, Shards, Stopped};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ pub(super) struct Shared {
     pub registry: Registry,
     pub directory: Directory<Handle>,
     pub ports: Ports,
+    pub libp2p: Option<Libp2p>,
     pub started_at: Timestamp,
     pub stopped: watch::Receiver<bool>,
     stack: MeshStack,
@@ -54,21 +57,26 @@ pub(super) struct Ends {
 }
 
 /// Settings that take effect at a start only.
-const AT_START: &[&str] = &["quic.enabled", "quic.early_data"];
+const AT_START: &[&str] = &[
+    "quic.enabled",
+    "quic.early_data",
+    "libp2p.enabled",
+    "libp2p.listen",
+    "libp2p.announce",
+    "libp2p.security",
+    "libp2p.psk_file",
+];
 
 impl Shared {
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
     pub fn new(
         id: PeerId,
         settings: Settings,
         owner: Owner,
         hub: Arc<Hub>,
-        stack: MeshStack,
-        mesh: MeshConfig,
-        registry: Registry,
-        directory: Directory<Handle>,
-        ports: Ports,
+        mesh: Mesh,
+        libp2p: Option<Libp2p>,
     ) -> (Arc<Shared>, Ends) {
+        let Mesh { stack, config: mesh, registry, directory, ports } = mesh;
         let (alive, is_alive) = watch::channel(());
         let (stopped, is_stopped) = watch::channel(false);
         let shared = Shared {
@@ -78,6 +86,7 @@ impl Shared {
             registry,
             directory,
             ports,
+            libp2p,
             started_at: Timestamp::now(),
             stopped: is_stopped,
             stack,
@@ -125,6 +134,40 @@ impl Shared {
         }
     }
 
+    /// Gives the core the same command for a peer on every stack where it is known. It is carried out if one takes it.
+    pub async fn each(
+        &self,
+        peer: impl Into<PeerId>,
+        command: impl Fn(Who) -> Command,
+    ) -> Result<crate::Answer, CommandError> {
+        let mut answer = None;
+        for who in whom::all(peer.into().key(), &self.hub) {
+            let next = self.command(command(who)).await;
+            if !matches!(answer, Some(Ok(_))) {
+                answer = Some(next);
+            }
+        }
+        answer.unwrap_or(Err(CommandError::Refused(Reason::Unknown)))
+    }
+
+    /// What was agreed on a connection that is up.
+    pub fn agreed(&self, who: &Who, conn: ConnRef) -> Option<Agreed> {
+        if who.stack == StackId::Libp2p {
+            let link = self.libp2p.as_ref()?.directory.find_conn(&who.key, conn)?;
+            return Some(link.handle.info().into());
+        }
+        self.directory.find_conn(&who.key, conn).map(|link| link.handle.info().into())
+    }
+
+    /// Where others reach us, on every wire.
+    pub fn addresses(&self) -> Vec<PeerAddress> {
+        let settings = self.settings();
+        let mesh = local::announced(&settings.listen.announce, &settings, &self.ports.locals());
+        let over = |stack| move |addr| PeerAddress { stack, ..PeerAddress::at(Some(self.id), addr) };
+        let libp2p = self.libp2p.as_ref().map(|libp2p| libp2p.addresses(&settings)).unwrap_or_default();
+        mesh.into_iter().map(over(None)).chain(libp2p.into_iter().map(over(Some(Stack::Libp2p)))).collect()
+    }
+
     /// Takes new settings, whole or not at all.
     pub async fn configure(&self, mut new: Settings) -> Result<Vec<&'static str>, CommandError> {
         new.check()?;
@@ -165,7 +208,7 @@ impl Shared {
         self.hub.prefer(preference);
         self.stack.configure(&mesh).map_err(|error| part_error("network", error.to_string()))?;
         self.exchange_ports(bound, &new).await;
-        mesh.listen.set(local::announced(&new, &self.ports.locals()));
+        mesh.listen.set(local::announced(&new.listen.announce, &new, &self.ports.locals()));
         {
             let mut taken = self.taken();
             taken.settings = new.clone();
@@ -187,8 +230,11 @@ impl Shared {
     /// What hellos from now on say about where we are.
     fn refresh_addresses(&self) -> Vec<Addr> {
         let taken = self.taken();
-        let addrs = local::announced(&taken.settings, &self.ports.locals());
+        let addrs = local::announced(&taken.settings.listen.announce, &taken.settings, &self.ports.locals());
         taken.mesh.listen.set(addrs.clone());
+        if let Some(libp2p) = &self.libp2p {
+            libp2p.refresh(&taken.settings);
+        }
         addrs
     }
 
@@ -197,7 +243,8 @@ impl Shared {
             Ok(serving) => self.owner.listeners().add(serving),
             Err(error) => tracing::warn!(%error, "an address is not listened on"),
         }
-        self.ports.close_all_but(&new.listen.addresses).await;
+        let others = self.libp2p.as_ref().map(|libp2p| libp2p.ports.locals()).unwrap_or_default();
+        self.ports.close_all_but(&new.listen.addresses, &others).await;
     }
 
     /// Parts beside the core and the mesh. None of them can refuse: what fails is an ailment, as at a start.
@@ -227,7 +274,7 @@ impl Shared {
     async fn leave_network(&self) {
         tracing::info!("the network, its secret or its TLS changed: all connections are made anew");
         for (key, _) in self.directory.all() {
-            let _ = self.command(Command::Disconnect(whom::who(key))).await;
+            let _ = self.command(Command::Disconnect(Who::mesh(key))).await;
         }
     }
 
@@ -249,11 +296,12 @@ impl Shared {
         if allow.is_empty() {
             return;
         }
-        for (key, _) in self.directory.all() {
-            if !allow.contains(&PeerId(key)) {
-                tracing::info!(peer = %PeerId(key), "no longer on the allow-list: disconnecting");
-                let _ = self.command(Command::Disconnect(whom::who(key))).await;
-            }
+        let mesh = self.directory.all().into_iter().map(|(key, _)| Who::mesh(key));
+        let libp2p = self.libp2p.iter().flat_map(|libp2p| libp2p.directory.all());
+        let libp2p = libp2p.map(|(key, _)| Who { stack: StackId::Libp2p, key });
+        for who in mesh.chain(libp2p).filter(|who| !allow.contains(&PeerId(who.key))) {
+            tracing::info!(peer = %PeerId(who.key), "no longer on the allow-list: disconnecting");
+            let _ = self.command(Command::Disconnect(who)).await;
         }
     }
 
@@ -315,6 +363,7 @@ async fn keep_looking(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>, 
 /// Puts back what only a start can change, so that the settings in force say what is so.
 fn keep_until_restart(new: &mut Settings, old: &Settings) {
     (new.quic.enabled, new.quic.early_data) = (old.quic.enabled, old.quic.early_data);
+    new.libp2p.clone_from(&old.libp2p);
 }
 
 fn part_error(key: &str, what: String) -> SettingsError {
@@ -346,7 +395,8 @@ pub(super) fn supervise(
 ) {
     let Ends { mut alive, stopped } = ends;
     let (owner, hub, directory) = (shared.owner.clone(), shared.hub.clone(), shared.directory.clone());
-    let endpoints = shared.ports.endpoints();
+    let libp2p = shared.libp2p.as_ref().map(|libp2p| libp2p.ports.endpoints());
+    let endpoints: Vec<_> = std::iter::once(shared.ports.endpoints()).chain(libp2p).collect();
     tokio::spawn(spread_news(hub.clone(), directory, shared.stopped.clone()));
     tokio::spawn(super::anchors::keep(owner.clone(), hub.clone(), shared.stopped.clone()));
     tokio::spawn(tell_health(hub.clone(), shared.stopped.clone()));
@@ -372,7 +422,9 @@ pub(super) fn supervise(
         if let Some(store) = &hub.store {
             store.close().await;
         }
-        *endpoints.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        for endpoints in endpoints {
+            *endpoints.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         hub.bell.close();
         // Unlocked last: whoever waits for the folder finds everything written.
         drop(folder);

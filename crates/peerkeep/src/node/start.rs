@@ -2,6 +2,7 @@
 //! when one of them fails. Also what of the settings goes where.
 
 use super::hub::{Extra, Hub, Teller};
+use super::libp2p::Libp2p;
 use super::observer::Watcher;
 use super::ports::Ports;
 use super::shared::{Shared, supervise};
@@ -12,11 +13,13 @@ use crate::{
     Ailment, DataDir, IDENTITY_FILE, Identity, LivenessMode, PeerAddress, Place, Settings, SettingsError,
     StartError, Timestamp,
 };
-use peerkeep_core::{Action, Addr, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, Target, Who};
-use peerkeep_mesh::{Listen, MeshConfig, MeshStack, Protection, QuicKeepalive, Registry, Secret};
+use peerkeep_core::{
+    Action, Addr, Addrs, Command, CommandId, Config, Fact, PeerKey, Source, StackId, Target, Who,
+};
+use peerkeep_mesh::{Handle, Listen, MeshConfig, MeshStack, Protection, QuicKeepalive, Registry, Secret};
 use peerkeep_net::{
-    Directory, JournalOptions, ListenError, Listener, Names, Quic, QuicListener, QuicOptions, Setup, Shards,
-    StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
+    Directory, Driver, JournalOptions, ListenError, Listener, Names, Owner, Quic, QuicListener, QuicOptions,
+    Serving, Setup, Shards, StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashSet;
@@ -131,35 +134,20 @@ async fn launch(
             tracing::warn!("the boot epoch could not be stored; going on");
         }
     }
-    let tcp = tcp_options(&settings);
     let (owner, engine) = prepare();
     owner.names().ask_servers(settings.dns.servers.clone());
-    let hub = Arc::new(Hub::new(store, owner.names().clone(), epoch, config.preference));
-    let listen = Listen::default();
-    let mesh_config = mesh_config(&settings, secret, listen.clone());
-    let registry = Registry::default();
-    let mesh_identity = peerkeep_mesh::Identity::from_seed(identity.seed()).map_err(|error| part(&error))?;
+    let mut hub = Hub::new(store, owner.names().clone(), epoch, config.preference);
+    hub.libp2p = settings.libp2p.enabled;
+    let hub = Arc::new(hub);
     hub.exchange.store(settings.peers.exchange, Ordering::Relaxed);
-    let teller = Arc::new(Teller { hub: hub.clone() });
-    let stack = MeshStack::new(&mesh_identity, &mesh_config, registry.clone(), teller)
-        .map_err(|error| part(&error))?;
     let shards = shards(&settings)?;
-    let tickets = Tickets::new(peerkeep_core::StackId::Mesh);
-    let surroundings = owner.surroundings();
-    let quic_options = quic_options(&settings);
-    let home = shards.home();
-    let quic = {
-        let _at = home.enter();
-        Quic::new(stack.quic_server(), quic_options)
-    };
-    let ports = Ports::new(quic.clone(), tickets.clone(), owner.clone(), home);
-    let serving = ports.serve(ports.bind(&settings)?)?;
-    listen.set(local::announced(&settings, &ports.locals()));
-    let directory = Directory::default();
-    let dials = settings.quic.enabled.then(|| quic.clone());
-    let options = StreamOptions { tcp, quic: dials, ..StreamOptions::default() };
-    let driver =
-        StreamDriver::new(stack.clone(), options, &shards, &surroundings, tickets.clone(), &directory);
+    let (mesh, driver, mut listeners) = Mesh::start(&settings, secret, &identity, &hub, &owner, &shards)?;
+    let mut drivers: Vec<Box<dyn Driver>> = vec![Box::new(driver)];
+    let libp2p = Libp2p::start(&settings, &identity, &owner, &shards)?.map(|(side, driver, more)| {
+        drivers.push(Box::new(driver));
+        listeners.extend(more);
+        side
+    });
     let (journal, journal_ailment) = journal(&settings, folder.as_ref().map(DataDir::path));
     let first = first_actions(&settings, loaded, &config, &hub, owner.names());
     let setup = Setup {
@@ -167,19 +155,62 @@ async fn launch(
         seed: seed()?,
         journal,
         first: Box::new(first.into_iter()),
-        drivers: vec![Box::new(driver)],
-        listeners: serving,
+        drivers,
+        listeners,
         observer: Box::new(Watcher::new(hub.clone())),
     };
     let running = engine.start_on(&shards, setup).map_err(|error| part(&error))?;
-    let (shared, ends) =
-        Shared::new(identity.id(), settings, owner, hub, stack, mesh_config, registry, directory, ports);
+    let (shared, ends) = Shared::new(identity.id(), settings, owner, hub, mesh, libp2p);
     shared.note_journal(journal_ailment);
     shared.note_folder(folder.as_ref().map(DataDir::path));
     supervise(&shared, ends, running, shards, folder);
     shared.want_names().await;
     tracing::info!(id = %shared.id, epoch, "started");
     Ok(Node { shared })
+}
+
+/// The mesh's side of a node: its stack, and what is open or known there.
+pub(super) struct Mesh {
+    pub stack: MeshStack,
+    pub config: MeshConfig,
+    pub registry: Registry,
+    pub directory: Directory<Handle>,
+    pub ports: Ports,
+}
+
+impl Mesh {
+    /// Opens the ports and makes the driver.
+    fn start(
+        settings: &Settings,
+        secret: Option<Secret>,
+        identity: &Identity,
+        hub: &Arc<Hub>,
+        owner: &Owner,
+        shards: &Shards,
+    ) -> Result<(Mesh, StreamDriver, Vec<Serving>), StartError> {
+        let part = |error: &dyn std::fmt::Display| StartError::Part(error.to_string());
+        let listen = Listen::default();
+        let config = mesh_config(settings, secret, listen.clone());
+        let registry = Registry::default();
+        let keys = peerkeep_mesh::Identity::from_seed(identity.seed()).map_err(|error| part(&error))?;
+        let teller = Arc::new(Teller { hub: hub.clone() });
+        let stack = MeshStack::new(&keys, &config, registry.clone(), teller).map_err(|error| part(&error))?;
+        let tickets = Tickets::new(StackId::Mesh);
+        let home = shards.home();
+        let quic = {
+            let _at = home.enter();
+            Quic::new(stack.quic_server(), quic_options(settings))
+        };
+        let ports = Ports::new(quic.clone(), tickets.clone(), owner.clone(), home);
+        let serving = ports.serve(ports.bind(settings)?)?;
+        listen.set(local::announced(&settings.listen.announce, settings, &ports.locals()));
+        let directory = Directory::default();
+        let dials = settings.quic.enabled.then_some(quic);
+        let options = StreamOptions { tcp: tcp_options(settings), quic: dials, ..StreamOptions::default() };
+        let around = owner.surroundings();
+        let driver = StreamDriver::new(stack.clone(), options, shards, &around, tickets, &directory);
+        Ok((Mesh { stack, config, registry, directory, ports }, driver, serving))
+    }
 }
 
 fn shards(settings: &Settings) -> Result<Shards, StartError> {
@@ -355,6 +386,10 @@ fn act(command: Command) -> Action {
 /// One remembered peer: its pins and names here, its addresses and wishes for the core.
 fn restore_peer(peer: &StoredPeer, hub: &Hub, names: &Names, actions: &mut Vec<Action>) {
     let who = peer.who;
+    if who.stack == StackId::Libp2p && !hub.libp2p {
+        // It stays in the store, for a start that speaks to it.
+        return;
+    }
     hub.restore(who, Extra { first_use: peer.first_use, seen_at: peer.seen_at });
     if peer.first_use {
         let trusted = |source| matches!(Source::from(source), Source::Named | Source::Proven);
@@ -388,12 +423,17 @@ fn at_once(peer: &PeerAddress, hub: &Hub) -> Option<(Who, Addrs)> {
         Some(Place::Name { .. }) => return None,
         None => Addrs::new(),
     };
-    let key: PeerKey = match (&peer.id, addrs.first()) {
-        (Some(id), _) => id.key(),
-        (None, Some(addr)) => hub.pinned(addr).unwrap_or_else(|| PeerKey::from_addr(*addr)),
+    let stack = peer.stack.map_or(StackId::Mesh, StackId::from);
+    let who = match (&peer.id, addrs.first()) {
+        (Some(id), _) => whom::named(id, peer, hub),
+        (None, Some(addr)) => {
+            let key = hub.pinned(stack, addr).unwrap_or_else(|| PeerKey::from_addr(*addr));
+            Who { stack, key }
+        }
         (None, None) => return None,
     };
-    Some((whom::who(key), addrs))
+    hub.name(who);
+    Some((who, addrs))
 }
 
 /// How long a goodbye to everybody may take.

@@ -2,7 +2,7 @@
 //! first use: an address whose identity was met once stands for that identity from then on.
 
 use super::hub::Hub;
-use crate::{AddressError, CommandError, NameKind, PeerAddress, PeerId, Place};
+use crate::{AddressError, CommandError, NameKind, PeerAddress, PeerId, Place, Stack};
 use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, StackId, Who};
 use peerkeep_net::{Family, Name, Names};
 
@@ -14,52 +14,79 @@ pub(super) struct Whom {
     pub named: bool,
 }
 
-/// The contact of a key: keys of this program's own kinds live on the mesh.
-pub(super) fn who(key: PeerKey) -> Who {
-    match key.kind {
-        KeyKind::X25519 => Who { stack: StackId::Lan, key },
-        _ => Who::mesh(key),
-    }
+/// The contact of a key: on the stack that was named, or the only one that has its kind of key, or the one on which it
+/// has been met, or the mesh.
+pub(super) fn who(key: PeerKey, stack: Option<Stack>, hub: &Hub) -> Who {
+    let stack = match (stack, key.kind) {
+        (Some(stack), _) => stack.into(),
+        (None, KeyKind::X25519) => StackId::Lan,
+        (None, KeyKind::Secp256k1Even | KeyKind::Secp256k1Odd | KeyKind::Sha256) => StackId::Libp2p,
+        (None, KeyKind::Ed25519 | KeyKind::Address) => hub.stack_of(&key),
+    };
+    Who { stack, key }
+}
+
+/// Whom an address with an identity names: with a place that is said to be on no other wire, somebody on the mesh.
+pub(super) fn named(id: &PeerId, peer: &PeerAddress, hub: &Hub) -> Who {
+    let on_the_mesh = peer.place.is_some() && id.key().kind == KeyKind::Ed25519;
+    who(id.key(), peer.stack.or(on_the_mesh.then_some(Stack::Mesh)), hub)
+}
+
+/// The same on every stack where it is known; at least one, the likeliest first.
+pub(super) fn all(key: PeerKey, hub: &Hub) -> Vec<Who> {
+    let first = who(key, None, hub);
+    let other = Who { stack: StackId::Libp2p, key };
+    let both = first != other && hub.knows(&other);
+    std::iter::once(first).chain(both.then_some(other)).collect()
 }
 
 /// What an address means, looking up a name if nothing else says whom it is about.
 pub(super) async fn find(peer: &PeerAddress, hub: &Hub, names: &Names) -> Result<Whom, CommandError> {
+    let named = |id| {
+        let who = named(id, peer, hub);
+        hub.name(who);
+        who
+    };
+    let stack = peer.stack.map_or(StackId::Mesh, StackId::from);
+    let foreign = peer.id.map_or(stack, |id| self::named(&id, peer, hub).stack) == StackId::Libp2p;
+    if foreign && !hub.libp2p {
+        return Err(AddressError::NoLibp2p.into());
+    }
     match (&peer.id, &peer.place) {
         (None, None) => Err(AddressError::Empty.into()),
-        (Some(id), None) => Ok(plain(id.key(), Addrs::new(), names)),
-        (Some(id), Some(Place::Ip(addr))) => Ok(plain(id.key(), one(*addr), names)),
+        (Some(id), None) => Ok(plain(named(id), Addrs::new(), names)),
+        (Some(id), Some(Place::Ip(addr))) => Ok(plain(named(id), one(*addr), names)),
         (Some(id), Some(place @ Place::Name { .. })) => {
-            let who = who(id.key());
+            let who = named(id);
             add_name(who, place, names);
             Ok(Whom { who, addrs: Addrs::new(), named: true })
         }
-        (None, Some(Place::Ip(addr))) => Ok(stranger(one(*addr), hub, names)),
+        (None, Some(Place::Ip(addr))) => Ok(stranger(stack, one(*addr), hub, names)),
         (None, Some(place @ Place::Name { name, .. })) => {
             let asked: Vec<Name> = name_of(place).into_iter().collect();
             let addrs = names.look_up(&asked).await;
             if addrs.is_empty() {
                 return Err(CommandError::Name(name.clone()));
             }
-            let whom = stranger(addrs, hub, names);
+            let whom = stranger(stack, addrs, hub, names);
             add_name(whom.who, place, names);
             Ok(Whom { named: true, ..whom })
         }
     }
 }
 
-fn plain(key: PeerKey, addrs: Addrs, names: &Names) -> Whom {
-    let who = who(key);
+fn plain(who: Who, addrs: Addrs, names: &Names) -> Whom {
     Whom { who, addrs, named: !names.of(&who).is_empty() }
 }
 
 /// Somebody named by address alone: the identity pinned to it, or else the address itself.
-fn stranger(addrs: Addrs, hub: &Hub, names: &Names) -> Whom {
+fn stranger(stack: StackId, addrs: Addrs, hub: &Hub, names: &Names) -> Whom {
     let key = addrs
         .iter()
-        .find_map(|addr| hub.pinned(addr))
+        .find_map(|addr| hub.pinned(stack, addr))
         .or_else(|| addrs.first().map(|addr| PeerKey::from_addr(*addr)));
     let key = key.expect("callers pass at least one address");
-    plain(key, addrs, names)
+    plain(Who { stack, key }, addrs, names)
 }
 
 fn one(addr: Addr) -> Addrs {
@@ -106,5 +133,6 @@ pub(super) fn shown_names(who: &Who, names: &Names) -> Vec<PeerAddress> {
         over: name.kind,
     };
     let id = who.key.is_identity().then_some(PeerId(who.key));
-    names.of(who).into_iter().map(|name| PeerAddress { id, place: Some(place(name)) }).collect()
+    let stack = (who.stack == StackId::Libp2p).then_some(Stack::Libp2p);
+    names.of(who).into_iter().map(|name| PeerAddress { id, place: Some(place(name)), stack }).collect()
 }

@@ -4,13 +4,16 @@
 use super::ListenAddress;
 use super::read::{Places, at};
 use super::{DialOrder, LivenessMode, Mistake, Settings, SettingsError, TwoDials};
+use crate::{PeerAddress, Stack};
 use peerkeep_core::{
     Addr, Backoff, Config, ConfigError, Duplicates, Limit, Limits, Liveness, PeerKey, Preference, Rules,
     StackId,
 };
+use peerkeep_libp2p::pnet::NetworkKey;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Shortest network secret in bytes: somebody who is dialled without an identity could try guesses offline.
@@ -65,33 +68,26 @@ impl Settings {
     /// When the file is missing, can be read by others, or holds too little.
     pub fn read_secret(&self) -> Result<Option<Zeroizing<Vec<u8>>>, SettingsError> {
         let Some(path) = &self.network.secret_file else { return Ok(None) };
-        let refuse = |what: String| SettingsError {
-            file: None,
-            mistakes: vec![at(&Places::new(), "network.secret_file", format!("{}: {what}", path.display()))],
-        };
-        let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
-        let about = file.metadata().map_err(|error| refuse(error.to_string()))?;
-        if about.mode() & 0o007 != 0 {
-            return Err(refuse(format!(
-                "it can be read by everybody (mode {:03o}); run: chmod o= {}",
-                about.mode() & 0o777,
-                path.display()
-            )));
-        }
-        let capacity = usize::try_from(MAX_SECRET_BYTES + 1).unwrap_or(usize::MAX);
-        let mut secret = Zeroizing::new(Vec::with_capacity(capacity));
-        file.take(MAX_SECRET_BYTES + 1)
-            .read_to_end(&mut secret)
-            .map_err(|error| refuse(error.to_string()))?;
+        let key = "network.secret_file";
+        let mut secret = read_private(path, key)?;
         let kept = secret.trim_ascii_end().len();
         if kept < MIN_SECRET_BYTES {
-            return Err(refuse(format!("a network secret has at least {MIN_SECRET_BYTES} bytes")));
-        }
-        if u64::try_from(kept).unwrap_or(u64::MAX) > MAX_SECRET_BYTES {
-            return Err(refuse(format!("a network secret has at most {MAX_SECRET_BYTES} bytes")));
+            let what = format!("a network secret has at least {MIN_SECRET_BYTES} bytes");
+            return Err(refuse(path, key, what));
         }
         secret.truncate(kept);
         Ok(Some(secret))
+    }
+
+    /// Reads the key of the private network that the libp2p side is in, if one is named.
+    ///
+    /// # Errors
+    /// When the file is missing, can be read by others, or holds no key.
+    pub fn read_psk(&self) -> Result<Option<NetworkKey>, SettingsError> {
+        let Some(path) = &self.libp2p.psk_file else { return Ok(None) };
+        let key = "libp2p.psk_file";
+        let file = read_private(path, key)?;
+        NetworkKey::parse(&file).map(Some).map_err(|error| refuse(path, key, error.to_string()))
     }
 
     /// Everything that does not hold, put where its key stood.
@@ -130,9 +126,12 @@ impl Settings {
 
     fn check_addresses(&self, wrong: &mut impl FnMut(&str, String)) {
         let most = peerkeep_core::MAX_ADDRS;
-        for (key, list) in
-            [("listen.addresses", &self.listen.addresses), ("listen.announce", &self.listen.announce)]
-        {
+        for (key, list) in [
+            ("listen.addresses", &self.listen.addresses),
+            ("listen.announce", &self.listen.announce),
+            ("libp2p.listen", &self.libp2p.listen),
+            ("libp2p.announce", &self.libp2p.announce),
+        ] {
             if list.len() > most {
                 wrong(key, format!("at most {most} addresses"));
             }
@@ -141,6 +140,31 @@ impl Settings {
             if Addr::tcp(address.socket).check().is_err() {
                 wrong("listen.announce", format!("others cannot dial {address}"));
             }
+        }
+        for address in &self.libp2p.announce {
+            if Addr::tcp(address.socket).check().is_err() {
+                wrong("libp2p.announce", format!("others cannot dial {address}"));
+            }
+        }
+        for (key, list) in [("peers.wanted", &self.peers.wanted), ("peers.known", &self.peers.known)] {
+            let foreign = |peer: &&PeerAddress| peer.stack == Some(Stack::Libp2p);
+            if let Some(peer) = list.iter().find(foreign).filter(|_| !self.libp2p.enabled) {
+                wrong(key, format!("{peer} speaks libp2p, and libp2p.enabled is false"));
+            }
+        }
+        let closed = self.libp2p.psk_file.is_some() || !self.network.allow.is_empty() || self.network.open;
+        let outside = |address: &&ListenAddress| !Addr::tcp(address.socket).is_loopback();
+        if self.libp2p.enabled
+            && !closed
+            && let Some(address) = self.libp2p.listen.iter().find(outside)
+        {
+            wrong(
+                "libp2p.listen",
+                format!(
+                    "{address} can be reached from other machines, and nothing says who may connect: set \
+                     libp2p.psk_file or network.allow, or network.open = true to let anybody in"
+                ),
+            );
         }
         if let Some(address) = self.exposed() {
             wrong(
@@ -273,18 +297,22 @@ impl Settings {
             TwoDials::Numbers => Duplicates::Numbers,
             TwoDials::Hold => Duplicates::HoldAndConfirm,
         };
-        self.mesh_rules(rules);
+        self.common_rules(rules);
+        rules.target = self.peers.target;
+        // Nobody is dialled there who was not named.
+        let rules = &mut config.rules[StackId::Libp2p.index()];
+        self.common_rules(rules);
+        rules.target = 0;
         config
     }
 
-    fn mesh_rules(&self, rules: &mut Rules) {
+    fn common_rules(&self, rules: &mut Rules) {
         let (timeouts, backoff) = (&self.timeouts, &self.backoff);
         rules.establish = timeouts.establish;
         rules.handshake = timeouts.handshake;
         rules.hold = timeouts.hold;
         rules.goodbye = timeouts.goodbye;
         rules.idle = timeouts.idle;
-        rules.target = self.peers.target;
         rules.liveness = match self.liveness.mode {
             LivenessMode::Ping => Liveness::Probe {
                 silence: self.liveness.silence,
@@ -308,6 +336,31 @@ impl Settings {
             stable: backoff.stable,
         };
     }
+}
+
+/// A file that is nobody else's to read.
+fn read_private(path: &Path, key: &str) -> Result<Zeroizing<Vec<u8>>, SettingsError> {
+    let file = std::fs::File::open(path).map_err(|error| refuse(path, key, error.to_string()))?;
+    let about = file.metadata().map_err(|error| refuse(path, key, error.to_string()))?;
+    if about.mode() & 0o007 != 0 {
+        let (mode, shown) = (about.mode() & 0o777, path.display());
+        let what = format!("it can be read by everybody (mode {mode:03o}); run: chmod o= {shown}");
+        return Err(refuse(path, key, what));
+    }
+    let capacity = usize::try_from(MAX_SECRET_BYTES + 1).unwrap_or(usize::MAX);
+    let mut secret = Zeroizing::new(Vec::with_capacity(capacity));
+    file.take(MAX_SECRET_BYTES + 1)
+        .read_to_end(&mut secret)
+        .map_err(|error| refuse(path, key, error.to_string()))?;
+    if u64::try_from(secret.trim_ascii_end().len()).unwrap_or(u64::MAX) > MAX_SECRET_BYTES {
+        return Err(refuse(path, key, format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
+    }
+    Ok(secret)
+}
+
+fn refuse(path: &Path, key: &str, what: String) -> SettingsError {
+    let what = format!("{}: {what}", path.display());
+    SettingsError { file: None, mistakes: vec![at(&Places::new(), key, what)] }
 }
 
 fn is_public(ip: IpAddr) -> bool {

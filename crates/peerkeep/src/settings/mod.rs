@@ -37,6 +37,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// `[quic]`
     pub quic: QuicSettings,
+    /// `[libp2p]`
+    pub libp2p: Libp2pSettings,
     /// `[dns]`
     pub dns: DnsSettings,
     /// `[peers]`
@@ -82,12 +84,16 @@ macro_rules! section {
         }
 
         impl $name {
-            fn visit(&mut self, visitor: &mut impl Visitor) {
+            pub(in crate::settings) fn visit(&mut self, visitor: &mut impl Visitor) {
                 $(visitor.field($section, stringify!($field), &mut self.$field);)*
             }
         }
     };
 }
+
+mod wires;
+
+pub use wires::{DnsSettings, Libp2pSecurity, Libp2pSettings, QuicSettings, TlsSettings};
 
 section! {
     /// What the node is.
@@ -124,36 +130,6 @@ section! {
         announce: Vec<ListenAddress> = Vec::new(),
         /// Take the next free port of the following 16 when one is taken.
         next_port: bool = false,
-    }
-}
-
-section! {
-    /// What protects connections over TCP. QUIC always has TLS.
-    TlsSettings["tls"] {
-        /// TLS 1.3; `false` leaves encryption to somebody else.
-        enabled: bool = true,
-        /// Do without TLS also beyond loopback.
-        insecure: bool = false,
-    }
-}
-
-section! {
-    /// QUIC, the mesh's second transport.
-    QuicSettings["quic"] {
-        /// Listen on it and dial it.
-        enabled: bool = true,
-        /// Send and answer early data on resumed sessions.
-        early_data: bool = false,
-        /// Inbound handshakes under way above which newcomers prove their address first.
-        retry_above: u16 = 32,
-    }
-}
-
-section! {
-    /// How names are looked up.
-    DnsSettings["dns"] {
-        /// The servers to ask, at most four; none means those of the system.
-        servers: Vec<SocketAddr> = Vec::new(),
     }
 }
 
@@ -406,17 +382,20 @@ impl Settings {
         Settings::read(&text, Some(path), overrides)
     }
 
-    /// Reads a settings text. A relative `secret_file` in it is taken as beside `path`.
+    /// Reads a settings text. A relative path of a secret in it is taken as beside `path`.
     ///
     /// # Errors
     /// Every mistake with its line and key; nothing is taken then.
     pub fn read(text: &str, path: Option<&Path>, overrides: &[Override]) -> Result<Settings, SettingsError> {
         let (mut settings, places, mut mistakes) = read::read(text, overrides);
-        let from_file = places.get("network.secret_file").is_some_and(|(_, origin)| origin.is_none());
-        if let (true, Some(secret), Some(folder)) =
-            (from_file, &settings.network.secret_file, path.and_then(Path::parent))
-        {
-            settings.network.secret_file = Some(folder.join(secret));
+        for (key, file) in [
+            ("network.secret_file", &mut settings.network.secret_file),
+            ("libp2p.psk_file", &mut settings.libp2p.psk_file),
+        ] {
+            let from_file = places.get(key).is_some_and(|(_, origin)| origin.is_none());
+            if let (true, Some(secret), Some(folder)) = (from_file, &mut *file, path.and_then(Path::parent)) {
+                *file = Some(folder.join(secret));
+            }
         }
         if mistakes.is_empty() {
             mistakes = settings.mistakes(&places);
@@ -480,6 +459,7 @@ impl Settings {
         self.listen.visit(visitor);
         self.tls.visit(visitor);
         self.quic.visit(visitor);
+        self.libp2p.visit(visitor);
         self.dns.visit(visitor);
         self.peers.visit(visitor);
         self.limits.visit(visitor);

@@ -6,7 +6,7 @@ pub mod way;
 
 use peerkeep::{
     Event, EventKind, EventStream, Identity, LivenessMode, Node, PeerAddress, PeerId, PeerStatus, Settings,
-    Standing,
+    Stack, Standing,
 };
 use std::future::Future;
 use std::path::Path;
@@ -53,6 +53,20 @@ pub async fn node(number: u8, settings: Settings) -> Node {
 /// A node with a data folder.
 pub async fn stored(folder: &Path, settings: Settings) -> Node {
     Node::builder().config(settings).data_dir(folder.join("data")).start().await.expect("the node starts")
+}
+
+/// Settings for a node that speaks libp2p on 127.0.0.`host`, too.
+pub fn libp2p_settings(host: u8) -> Settings {
+    let mut settings = settings(host);
+    settings.libp2p.enabled = true;
+    settings.libp2p.listen = vec![([127, 0, 0, host], 0).into()];
+    settings
+}
+
+/// Its libp2p address over TCP, with its identity.
+pub fn libp2p_address(node: &Node) -> PeerAddress {
+    let speaks = |address: &PeerAddress| address.stack == Some(Stack::Libp2p);
+    node.addresses().into_iter().find(speaks).expect("it listens there")
 }
 
 /// Its address with its identity.

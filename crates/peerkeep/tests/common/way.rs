@@ -72,7 +72,7 @@ impl Way {
 
     /// The node's address over this stretch.
     pub fn address(&self, of: &Node) -> PeerAddress {
-        PeerAddress { id: Some(of.id()), place: Some(Place::Ip(Addr::tcp(self.at))) }
+        PeerAddress { id: Some(of.id()), place: Some(Place::Ip(Addr::tcp(self.at))), stack: None }
     }
 
     /// From now on everything is so late, each way.
