@@ -1,4 +1,4 @@
-//! What the serving side does with a stream, and the asking side's half of it.
+//! What the serving side does with a stream, and the asking side's half of it: echo, sink, or nothing at all.
 
 use anyhow::{Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -34,6 +34,8 @@ pub async fn serve(mut stream: impl Stream) -> Result<()> {
             stream.write_u8(1).await?;
             stream.flush().await?;
         }
+        // Accepted and never read: for what a stuck stream does to its neighbours.
+        b'm' => std::future::pending::<()>().await,
         other => bail!("no duty {other}"),
     }
     stream.shutdown().await?;

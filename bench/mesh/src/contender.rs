@@ -1,8 +1,8 @@
 //! What a contender must offer to be measured: a listening node and a dialling node that can open and close connections.
 //! It refuses to know how any of them does it.
 
-use anyhow::{Context, Result};
-use tokio::sync::watch;
+use anyhow::Result;
+use bench_parts::tally::Tally;
 
 /// One way to keep encrypted, multiplexed connections between two processes.
 pub trait Contender {
@@ -35,50 +35,4 @@ pub trait Dialler {
     async fn open(&self, slot: usize) -> Result<Self::Conn>;
     /// Closes and waits until this side has let go.
     async fn close(&self, slot: usize, conn: Self::Conn) -> Result<()>;
-}
-
-/// Counts the connections of a listener.
-#[derive(Clone)]
-pub struct Tally(watch::Sender<Counts>);
-
-/// What a [`Tally`] has counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Connections up now.
-    pub up: usize,
-    /// Connections that ever came up.
-    pub met: u64,
-}
-
-impl Tally {
-    /// Counts nothing yet.
-    pub fn new() -> Tally {
-        Tally(watch::Sender::new(Counts::default()))
-    }
-
-    /// A connection came up.
-    pub fn rise(&self) {
-        self.0.send_modify(|counts| {
-            counts.up += 1;
-            counts.met += 1;
-        });
-    }
-
-    /// A connection that was up has ended.
-    pub fn fall(&self) {
-        self.0.send_modify(|counts| counts.up = counts.up.saturating_sub(1));
-    }
-
-    /// Waits until exactly `up` connections are up and exactly `met` have ever been.
-    pub async fn settle(&self, up: usize, met: u64) -> Result<()> {
-        let mut seen = self.0.subscribe();
-        let wait = seen.wait_for(|counts| counts.up == up && counts.met == met);
-        wait.await.context("the listener ended")?;
-        Ok(())
-    }
-
-    /// What was counted so far.
-    pub fn counts(&self) -> Counts {
-        *self.0.borrow()
-    }
 }

@@ -5,6 +5,7 @@
 use std::{future::poll_fn, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
+use bench_parts::tally::Tally;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, SignatureScheme,
@@ -21,7 +22,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
-use crate::contender::{Contender, Dialler, Listener, Tally};
+use crate::contender::{Contender, Dialler, Listener};
 
 /// Bytes of the mesh's hello, answer and confirm between nodes with one listen address each and no network secret.
 pub const HELLO_BYTES: [usize; 3] = [124, 68, 4];

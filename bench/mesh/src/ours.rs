@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail};
 use bench_parts::{
     lean::{Lean, LeanLink},
     node::{self, Folder},
+    tally::Tally,
 };
 use peerkeep::{EventKind, EventStream, Node, Outcome, PeerAddress, PeerId};
 use tokio::{sync::Mutex, task::JoinHandle};
 
-use crate::contender::{Contender, Dialler, Listener, Tally};
+use crate::contender::{Contender, Dialler, Listener};
 
 /// Nodes that keep nothing on disk, as the rivals do.
 pub struct Ours;

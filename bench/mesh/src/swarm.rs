@@ -4,6 +4,7 @@
 use std::{collections::HashMap, future::pending, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
+use bench_parts::tally::Tally;
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder, identify, noise, ping,
@@ -18,7 +19,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::contender::{Contender, Dialler, Listener, Tally};
+use crate::contender::{Contender, Dialler, Listener};
 
 /// See the head of this file.
 pub struct Rival;

@@ -4,6 +4,7 @@
 pub mod cost;
 pub mod lean;
 pub mod node;
+pub mod tally;
 pub mod worker;
 
 /// The middle one; not a number when there is none.
