@@ -1,24 +1,41 @@
-//! One of the two processes: starts nodes, dials at an instant, and shows what came of it. It refuses to keep anything on disk.
+//! One of the two processes: starts nodes, dials at an instant, and shows what came of it. It refuses to know what kind of node
+//! it has.
 
 use std::{
     collections::HashMap,
     io::{BufRead as _, Write as _},
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
-use peerkeep::{
-    DialOrder, Direction, EventKind, EventStream, Messages, Node, PeerAddress, PeerId, Settings, Stage,
-};
 use tokio::runtime::Runtime;
 
-use crate::judge::{Look, Side};
+use crate::{judge::Look, node::Ours, swarm::Rival};
+
+/// What a side of the pairs is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Kind {
+    /// Our node, over the mesh.
+    Mesh,
+    /// libp2p's stock swarm over TCP.
+    Swarm,
+    /// The same over QUIC.
+    SwarmQuic,
+}
+
+impl Kind {
+    /// As the command line spells it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Mesh => "mesh",
+            Kind::Swarm => "swarm",
+            Kind::SwarmQuic => "swarm-quic",
+        }
+    }
+}
 
 /// Answers lines until the input ends.
-pub fn run() -> Result<()> {
+pub fn run(kind: Kind) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut nodes: HashMap<usize, Party> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
@@ -26,14 +43,14 @@ pub fn run() -> Result<()> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let answer = match words[..] {
             ["start", pair] => {
-                let party = runtime.block_on(Party::start())?;
+                let party = runtime.block_on(Party::start(kind))?;
                 let address = party.address()?;
                 nodes.insert(pair.parse()?, party);
                 address
             }
             ["dial", pair, at, address] => {
                 let party = nodes.get_mut(&pair.parse()?).context("no such node")?;
-                party.dial(&runtime, Duration::from_nanos(at.parse()?), address.parse()?)?;
+                party.dial(&runtime, Duration::from_nanos(at.parse()?), address)?;
                 "ok".to_owned()
             }
             ["look", pair] => {
@@ -47,8 +64,7 @@ pub fn run() -> Result<()> {
             }
             ["stop", pair] => {
                 if let Some(party) = nodes.remove(&pair.parse()?) {
-                    // In the background: both sides of all pairs say goodbye at the same time.
-                    runtime.spawn(async move { party.node.shutdown().await });
+                    party.stop(&runtime);
                 }
                 "ok".to_owned()
             }
@@ -60,97 +76,64 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// A node and what it has announced.
-struct Party {
-    node: Node,
-    seen: Arc<Mutex<Look>>,
-    other: Option<PeerId>,
+/// One side of a pair.
+enum Party {
+    Ours(Ours),
+    Rival(Rival),
 }
 
 impl Party {
-    async fn start() -> Result<Party> {
-        let node = Node::builder().config(settings()).start().await?;
-        let seen = Arc::new(Mutex::new(Look::default()));
-        tokio::spawn(listen(node.events(), seen.clone()));
-        tokio::spawn(hear(node.messages(TOPIC)?, seen.clone()));
-        Ok(Party { node, seen, other: None })
+    async fn start(kind: Kind) -> Result<Party> {
+        Ok(match kind {
+            Kind::Mesh => Party::Ours(Ours::start().await?),
+            Kind::Swarm => Party::Rival(Rival::start("/ip4/127.0.0.1/tcp/0").await?),
+            Kind::SwarmQuic => Party::Rival(Rival::start("/ip4/127.0.0.1/udp/0/quic-v1").await?),
+        })
     }
 
     fn address(&self) -> Result<String> {
-        let address = self.node.addresses().into_iter().next().context("the node does not listen")?;
-        Ok(address.to_multiaddr().context("an address without a place")?.to_string())
+        match self {
+            Party::Ours(ours) => ours.address(),
+            Party::Rival(rival) => Ok(rival.address()),
+        }
     }
 
-    fn dial(&mut self, runtime: &Runtime, at: Duration, address: PeerAddress) -> Result<()> {
-        self.other = address.id;
-        let node = self.node.clone();
-        runtime.spawn(async move {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(at);
-            tokio::time::sleep(at.saturating_sub(now).saturating_sub(Duration::from_millis(1))).await;
-            // The timer is no finer than a millisecond; the rest is waited for awake.
-            while SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|now| now < at) {
-                std::hint::spin_loop();
-            }
-            if let Err(refused) = node.connect_nowait(address).await {
-                eprintln!("connect: {refused}");
-            }
-        });
-        Ok(())
+    fn dial(&mut self, runtime: &Runtime, at: Duration, address: &str) -> Result<()> {
+        match self {
+            Party::Ours(ours) => ours.dial(runtime, at, address),
+            Party::Rival(rival) => rival.dial(runtime, at, address),
+        }
     }
 
     async fn look(&self) -> Look {
-        let mut look = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(status) = self.node.status().await {
-            look.slots = status.counts.inbound + status.counts.outbound;
+        match self {
+            Party::Ours(ours) => ours.look().await,
+            Party::Rival(rival) => rival.look(),
         }
-        if let Some(other) = self.other {
-            let link = self.node.peer(other).await.and_then(|peer| peer.link);
-            look.up = link.filter(|link| link.stage == Stage::Up).map(|link| match link.direction {
-                Direction::Inbound => Side::Accepted,
-                Direction::Outbound => Side::Dialled,
-            });
-        }
-        look
     }
 
-    /// Sends one message over whatever connection this side holds.
     async fn say(&self) {
-        if let Some(other) = self.other
-            && let Err(error) = self.node.send(other, TOPIC, Bytes::from_static(b"here")).await
-        {
-            eprintln!("send: {error}");
+        match self {
+            Party::Ours(ours) => ours.say().await,
+            Party::Rival(rival) => rival.say().await,
+        }
+    }
+
+    fn stop(self, runtime: &Runtime) {
+        match self {
+            Party::Ours(ours) => ours.stop(runtime),
+            // Ends with what it was asked through.
+            Party::Rival(_) => {}
         }
     }
 }
 
-const TOPIC: &str = "bench";
-
-async fn hear(mut messages: Messages, seen: Arc<Mutex<Look>>) {
-    while messages.next().await.is_some() {
-        seen.lock().unwrap_or_else(PoisonError::into_inner).heard += 1;
+/// Waits until the system's clock says so.
+pub async fn instant(at: Duration) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(at);
+    tokio::time::sleep(at.saturating_sub(now).saturating_sub(Duration::from_millis(1))).await;
+    // The timer is no finer than a millisecond; the rest is waited for awake.
+    while SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|now| now < at) {
+        std::hint::spin_loop();
     }
-}
-
-async fn listen(mut events: EventStream, seen: Arc<Mutex<Look>>) {
-    while let Some(event) = events.next().await {
-        let mut look = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match event.what {
-            EventKind::Dialing { .. } => {
-                look.dials += 1;
-                look.dialled_first += usize::from(look.announced == 0);
-            }
-            EventKind::Connected { .. } => look.announced += 1,
-            EventKind::Lost { .. } => look.lost += 1,
-            EventKind::Lagged { missed } => look.missed += missed,
-            _ => {}
-        }
-    }
-}
-
-/// Defaults, but for two things: any free port, and no preference, which would make one side wait for the other.
-fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.listen.addresses = vec![([127, 0, 0, 1], 0).into()];
-    settings.preference.order = DialOrder::Nobody;
-    settings
 }

@@ -22,6 +22,8 @@ pub struct Look {
     pub slots: u32,
     /// Messages that arrived from the other node.
     pub heard: usize,
+    /// It is no node of ours: it announces and withdraws as it likes.
+    pub foreign: bool,
     /// The one that is up: which side of it this node is.
     pub up: Option<Side>,
 }
@@ -42,6 +44,7 @@ pub struct Tally {
     exactly_one: usize,
     same: usize,
     withdrawn: usize,
+    foreign_withdrawn: usize,
     crossed: usize,
     dials: usize,
     slowest_message: Duration,
@@ -60,7 +63,11 @@ impl Tally {
         // Each side sent one message over the only connection it holds, and holds the opposite end of a dial.
         let opposite = left.up.is_some() && right.up.is_some() && left.up != right.up;
         let same = exactly_one && opposite && left.heard == 1 && right.heard == 1;
-        let withdrawn = [left, right].iter().map(|look| gone(look)).sum::<usize>();
+        let withdrawn = |foreign| {
+            [left, right].iter().filter(|look| look.foreign == foreign).map(|look| gone(look)).sum()
+        };
+        self.foreign_withdrawn += withdrawn(true);
+        let withdrawn: usize = withdrawn(false);
         self.pairs += 1;
         self.exactly_one += usize::from(exactly_one);
         self.same += usize::from(same);
@@ -79,6 +86,7 @@ impl Tally {
             "exactly_one": self.exactly_one,
             "same_on_both_sides": self.same,
             "withdrawn": self.withdrawn,
+            "foreign_withdrawn": self.foreign_withdrawn,
             "crossed": self.crossed,
             "dials_per_pair": self.dials as f64 / self.pairs.max(1) as f64,
             "slowest_message_ms": self.slowest_message.as_millis(),
@@ -105,7 +113,11 @@ impl Tally {
 
 /// Announced and not up any more.
 fn gone(look: &Look) -> usize {
-    look.lost.max(look.announced.saturating_sub(usize::from(look.up.is_some())))
+    // A swarm keeps several, so what it announced and did not lose is still up.
+    match look.foreign {
+        true => look.lost,
+        false => look.lost.max(look.announced.saturating_sub(usize::from(look.up.is_some()))),
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +151,14 @@ mod tests {
         let deaf = Look { heard: 0, ..look(Side::Accepted) };
         tally.judge(1, &look(Side::Dialled), &deaf);
         assert_eq!((tally.exactly_one, tally.same), (2, 0));
+    }
+
+    #[test]
+    fn a_swarm_with_two_connections_has_not_exactly_one_and_withdrew_nothing() {
+        let mut tally = Tally::default();
+        let two = Look { foreign: true, announced: 2, slots: 2, ..look(Side::Dialled) };
+        tally.judge(0, &two, &look(Side::Accepted));
+        assert_eq!((tally.exactly_one, tally.withdrawn, tally.foreign_withdrawn), (0, 0, 0));
     }
 
     #[test]

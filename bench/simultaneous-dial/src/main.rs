@@ -3,6 +3,8 @@
 
 mod child;
 mod judge;
+mod node;
+mod swarm;
 mod worker;
 
 use std::{
@@ -13,6 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use child::Kind;
 use judge::{Look, Tally};
 use worker::Worker;
 
@@ -31,6 +34,12 @@ pub struct Args {
     /// How long a pair is watched after both sides are connected, in milliseconds: longer than any hold, turn or goodbye.
     #[arg(long, default_value_t = 3_500)]
     watch_ms: u64,
+    /// What one side of each pair is.
+    #[arg(long, value_enum, default_value_t = Kind::Mesh)]
+    stack: Kind,
+    /// What the other side is; the same unless told.
+    #[arg(long, value_enum)]
+    against: Option<Kind>,
     #[arg(long, hide = true)]
     child: bool,
 }
@@ -38,9 +47,10 @@ pub struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     if args.child {
-        return child::run();
+        return child::run(args.stack);
     }
-    let (mut left, mut right) = (Worker::start()?, Worker::start()?);
+    let against = args.against.unwrap_or(args.stack);
+    let (mut left, mut right) = (Worker::start(args.stack)?, Worker::start(against)?);
     let mut tally = Tally::default();
     let mut first = 0;
     while first < args.pairs {
@@ -122,13 +132,16 @@ fn await_all(
 
 fn method(args: &Args) -> String {
     format!(
-        "Two processes, a fresh node in each per pair on 127.0.0.1 with a fresh identity. Both are told an instant of the system's \
+        "One side {stack}, the other {against}. Two processes, a fresh node in each per pair on 127.0.0.1 with a fresh identity. Both are told an instant of the system's \
          clock and each other's address, and call connect at that instant ({group} pairs alive at a time, instants 3 ms apart). \
          When both sides are connected the pair is watched for {watch} ms more. exactly_one: both nodes list one connection, up. \
          same_on_both_sides: it is dialled on one side and accepted on the other, and a message sent each way over it arrives. \
          slowest_message_ms: until the last of \
          a group's messages had arrived. withdrawn: connections announced as events \
-         and not up any more at the end, both sides. crossed: pairs in which each side began its dial before it was connected.",
+         and not up any more at the end, our sides; foreign_withdrawn: the same of libp2p's swarm, which announces what nobody has \
+         proven and is kept from closing idle connections. crossed: pairs in which each side began its dial before it was connected.",
+        stack = args.stack.word(),
+        against = args.against.unwrap_or(args.stack).word(),
         group = args.group,
         watch = args.watch_ms,
     )

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use crate::child::Kind;
+
 /// The child; it ends when this is dropped.
 pub struct Worker {
     child: Child,
@@ -15,10 +17,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts this same program as a child.
-    pub fn start() -> Result<Worker> {
+    /// Starts this same program as a child whose nodes are of that kind.
+    pub fn start(kind: Kind) -> Result<Worker> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("--child")
+            .args(["--child", "--stack", kind.word()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
