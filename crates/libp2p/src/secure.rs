@@ -53,7 +53,7 @@ impl Lock {
         let chosen = dialer_select_proto(&mut wire, names, Version::V1Lazy).await;
         let (name, mut select) = chosen.map_err(|error| select_fault(&error))?;
         let locked = if **name == *NOISE {
-            let shaken = self.noise.handshake(Side::Initiator, &mut select).await;
+            let shaken = self.noise.handshake(Side::Initiator, expect, &mut select).await;
             drop(select);
             shaken.map(|shaken| noise(shaken, wire)).map_err(|error| noise_fault(&error))?
         } else {
@@ -75,7 +75,7 @@ impl Lock {
         let chosen = listener_select_proto(&mut wire, [NOISE, TLS]).await;
         let (name, mut select) = chosen.map_err(|error| select_fault(&error))?;
         if name == NOISE {
-            let shaken = self.noise.handshake(Side::Responder, &mut select).await;
+            let shaken = self.noise.handshake(Side::Responder, None, &mut select).await;
             drop(select);
             return shaken.map(|shaken| noise(shaken, wire)).map_err(|error| noise_fault(&error));
         }
@@ -142,6 +142,7 @@ fn noise_fault(error: &NoiseError) -> Fault {
             FaultKind::Protocol
         }
         NoiseError::Io(error) => return io_fault(Step::Secure, error),
+        NoiseError::OtherIdentity => FaultKind::Identity,
         NoiseError::Identity => FaultKind::Resources,
         NoiseError::Broken(_) | NoiseError::Crypto(_) | NoiseError::Payload | NoiseError::Signature => {
             FaultKind::Secure

@@ -10,6 +10,7 @@ pub use stream::NoiseStream;
 use crate::proof::Proven;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p_identity::Keypair;
+use peerkeep_core::PeerKey;
 use snow::{HandshakeState, TransportState};
 use std::io;
 use std::sync::Arc;
@@ -42,6 +43,9 @@ pub enum NoiseError {
     /// The identity did not sign the key that encrypts.
     #[error("the signature does not belong to that key")]
     Signature,
+    /// It is somebody else than expected.
+    #[error("it is another peer than expected")]
+    OtherIdentity,
     /// Our own key cannot sign.
     #[error("our own identity cannot be used")]
     Identity,
@@ -112,15 +116,21 @@ impl NoiseNode {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let Shaken { state, peer, muxer } = self.handshake(side, &mut io).await?;
+        let Shaken { state, peer, muxer } = self.handshake(side, None, &mut io).await?;
         Ok(Secured { stream: NoiseStream::new(io, state), peer, muxer })
     }
 
-    /// Runs the handshake over a stream that may be another than what is encrypted afterwards: nothing is read ahead.
+    /// Runs the handshake over a stream that may be another than what is encrypted afterwards: nothing is read ahead. With
+    /// `expect`, any other identity ends it; an initiator has not shown its own then.
     ///
     /// # Errors
     /// See [`NoiseError`].
-    pub async fn handshake<T>(&self, side: Side, io: &mut T) -> Result<Shaken, NoiseError>
+    pub async fn handshake<T>(
+        &self,
+        side: Side,
+        expect: Option<PeerKey>,
+        io: &mut T,
+    ) -> Result<Shaken, NoiseError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -129,10 +139,10 @@ impl NoiseNode {
             Side::Initiator => builder.build_initiator()?,
             Side::Responder => builder.build_responder()?,
         };
-        let theirs = match side {
+        let (peer, muxers) = match side {
             Side::Initiator => {
                 send(io, &mut state, &[]).await?;
-                let theirs = receive(io, &mut state).await?;
+                let theirs = identified(&receive(io, &mut state).await?, &state, expect)?;
                 send(io, &mut state, &self.0.payload).await?;
                 theirs
             }
@@ -141,16 +151,28 @@ impl NoiseNode {
                     return Err(NoiseError::Broken("its first message carries something"));
                 }
                 send(io, &mut state, &self.0.payload).await?;
-                receive(io, &mut state).await?
+                identified(&receive(io, &mut state).await?, &state, expect)?
             }
         };
-        let key = state.get_remote_static().ok_or(NoiseError::Broken("it showed no key"))?;
-        let (peer, muxers) = payload::parse(&theirs, key)?;
         let muxer = match side {
             Side::Initiator => first_common(&self.0.muxers, &muxers),
             Side::Responder => first_common(&muxers, &self.0.muxers),
         };
         Ok(Shaken { state: state.into_transport_mode()?, peer, muxer })
+    }
+}
+
+/// Who sent that payload, and their multiplexers.
+fn identified(
+    payload: &[u8],
+    state: &HandshakeState,
+    expect: Option<PeerKey>,
+) -> Result<(Proven, Vec<String>), NoiseError> {
+    let key = state.get_remote_static().ok_or(NoiseError::Broken("it showed no key"))?;
+    let (peer, muxers) = payload::parse(payload, key)?;
+    match expect {
+        Some(expect) if expect != peer.key => Err(NoiseError::OtherIdentity),
+        _ => Ok((peer, muxers)),
     }
 }
 

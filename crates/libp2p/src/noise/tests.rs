@@ -152,6 +152,30 @@ fn fault_h6_a_handshake_with_a_forged_identity_ends() {
     }
 }
 
+/// The initiator says nothing more once it knows: its own identity would be in its last message.
+#[test]
+fn another_identity_than_expected_ends_it_before_the_initiator_shows_its_own() {
+    let theirs = Keypair::generate_ed25519();
+    let (ours, other_node) = (node(&Keypair::generate_ed25519(), &[YAMUX]), node(&theirs, &[YAMUX]));
+    let expect = crate::peer_key(&theirs.public());
+    let somebody = crate::peer_key(&Keypair::generate_ed25519().public());
+    for (expect, right) in [(expect, true), (somebody, false)] {
+        let (one, mut other) = pair(8_192);
+        let (one, other) = run(join(
+            async {
+                let mut one = one;
+                match ours.handshake(Side::Initiator, expect, &mut one).await {
+                    Ok(_) => true,
+                    Err(NoiseError::OtherIdentity) => false,
+                    Err(error) => panic!("{error}"),
+                }
+            },
+            async { other_node.handshake(Side::Responder, None, &mut other).await.map(|_| ()) },
+        ));
+        assert_eq!((one, other.is_ok()), (right, right));
+    }
+}
+
 /// What fails to decrypt ends the stream, and a good frame after it does not mend it.
 #[test]
 fn fault_h7_a_changed_frame_breaks_the_stream_for_good() {
