@@ -35,6 +35,8 @@ impl Config {
     pub fn new(me: PeerKey, epoch: u64) -> Config {
         let mut rules = [Rules::default(); STACKS];
         rules[StackId::Libp2p.index()].duplicates = Duplicates::HoldAndConfirm;
+        // Nobody is dialled there who was not named.
+        rules[StackId::Libp2p.index()].target = 0;
         rules[StackId::Bitcoin.index()].duplicates = Duplicates::Allowed;
         rules[StackId::Lan.index()].duplicates = Duplicates::HoldAndConfirm;
         Config {
