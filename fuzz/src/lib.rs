@@ -50,6 +50,8 @@ pub const TARGETS: &[Target] = &[
     target("libp2p_key_file", libp2p::key_file),
     #[cfg(any(feature = "libp2p", test))]
     target("libp2p_noise", libp2p::noise),
+    #[cfg(any(feature = "libp2p", test))]
+    target("libp2p_select", libp2p::select),
     #[cfg(any(feature = "mesh", test))]
     target("mesh_certificate", mesh::certificate),
     #[cfg(any(feature = "mesh", test))]

@@ -62,3 +62,14 @@ pub fn noise(data: &[u8]) {
     assert_eq!(said, fuzzing::noise(input.0, usize::MAX, how == 1), "the pieces do not matter");
     assert!(said <= 1_024, "{said} bytes of answer");
 }
+
+/// What a dialler says before anything is agreed, in pieces.
+pub fn select(data: &[u8]) {
+    let mut input = Input(data);
+    let cut = usize::from(input.byte());
+    let (chosen, read, said) = fuzzing::select(input.0, cut);
+    assert_eq!((chosen, read, said), fuzzing::select(input.0, usize::MAX), "the pieces do not matter");
+    assert!(chosen.is_none_or(|name| input.0[..read].ends_with(format!("{name}\n").as_bytes())));
+    // A header, and two names to each `ls`, which has four bytes.
+    assert!(said <= 20 + 10 * read, "{said} bytes for {read}");
+}

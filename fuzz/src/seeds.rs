@@ -252,6 +252,13 @@ fn libp2p(seeds: &mut Vec<Seed>) {
         let head = format!("/key/swarm/psk/1.0.0/\n/{encoding}/\n");
         put(seeds, "libp2p_key_file", name, [head.as_bytes(), key].concat());
     }
+    let head = [&[19][..], b"/multistream/1.0.0\n"].concat();
+    let said = |names: &[u8]| [&[7][..], &head, names].concat();
+    put(seeds, "libp2p_select", "noise", said(b"\x07/noise\n"));
+    put(seeds, "libp2p_select", "tls", said(b"\x0d/unknown/9.9\n\x0b/tls/1.0.0\n"));
+    put(seeds, "libp2p_select", "list", said(&b"\x03ls\n".repeat(40)));
+    put(seeds, "libp2p_select", "h4-endless", said(&b"\x02/\n".repeat(390)));
+    put(seeds, "libp2p_select", "h4-huge", said(&[&[0xff, 0x7f][..], &[b'/'; 1_100]].concat()));
     let payload = true_payload([7; 32], &["/yamux/1.0.0"]);
     put(seeds, "libp2p_noise", "payload", [&[2, 1][..], &payload].concat());
     put(seeds, "libp2p_noise", "i2-spelling", [&[2, 1][..], &payload, &[0x0a, 0x26, 0x08]].concat());

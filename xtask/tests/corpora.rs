@@ -26,7 +26,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What fuzzing shows of faults D6, D8, F1, F2, F3, F4, F5, G1, H2, H3, H5, H6, H8, H9, I2, K4, K8 and R3.
+/// What fuzzing shows of faults D6, D8, F1, F2, F3, F4, F5, G1, H2, H3, H4, H5, H6, H8, H9, I2, K4, K8 and R3.
 #[test]
 fn every_input_of_the_fuzz_corpora_keeps_every_promise() {
     let mut broken = Vec::new();

@@ -3,6 +3,7 @@
 
 use crate::noise::{NoiseNode, Side, payload};
 use crate::pnet::NetworkKey;
+use crate::secure::{MAX_SELECT_BYTES, chosen};
 use crate::tls::certificate::Certificate;
 use data_encoding::{BASE64, HEXLOWER};
 use futures::FutureExt;
@@ -51,6 +52,16 @@ pub fn noise(bytes: &[u8], cut: usize, dials: bool) -> usize {
     let end = NODE.secure(side, &mut wire).now_or_never().expect("what is here is read without waiting");
     assert!(end.is_err(), "nobody can have encrypted with keys made just now");
     wire.said
+}
+
+/// What a dialler says before anything is agreed, in pieces of `cut` bytes: what is chosen, how much was read of it, and how
+/// much we said (fault H4).
+pub fn select(bytes: &[u8], cut: usize) -> (Option<&'static str>, usize, usize) {
+    let mut wire = Wire { left: bytes, cut: cut.max(1), said: 0 };
+    let chosen = chosen(&mut wire).now_or_never().expect("what is here is read without waiting");
+    let read = bytes.len() - wire.left.len();
+    assert!(read <= MAX_SELECT_BYTES, "{read} bytes were heard");
+    (chosen.ok(), read, wire.said)
 }
 
 /// What the other side says, all there; what it is told, only counted.

@@ -9,6 +9,7 @@
 //! core does), resolve names, or keep peers in a table of its own.
 
 mod address;
+mod capped;
 mod carrier;
 mod channel;
 mod config;

@@ -1,6 +1,7 @@
 //! From a TCP connection to one whose other end is proven and whose multiplexer is agreed: multistream-select names Noise or
 //! TLS, the handshake proves, and names the multiplexer on the way where both sides can. Deadlines are the caller's.
 
+use crate::capped::Capped;
 use crate::carrier::{Secure, stream_fault};
 use crate::config::Security;
 use crate::noise::{NOISE, NoiseError, NoiseNode, Side};
@@ -19,6 +20,9 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
 /// The one multiplexer over a byte stream.
 pub(crate) const YAMUX: &str = "/yamux/1.0.0";
+
+/// What somebody may say before we agree on what secures the connection: a dozen names that we do not know, and ours.
+pub(crate) const MAX_SELECT_BYTES: usize = 1_024;
 
 /// What a node secures its TCP connections with.
 pub(crate) struct Lock {
@@ -72,14 +76,11 @@ impl Lock {
     /// As the side that was dialled.
     pub async fn accept(&self, tcp: TcpStream) -> Result<Locked, Fault> {
         let mut wire = self.wire(tcp)?;
-        let chosen = listener_select_proto(&mut wire, [NOISE, TLS]).await;
-        let (name, mut select) = chosen.map_err(|error| select_fault(&error))?;
+        let name = chosen(&mut wire).await.map_err(|error| select_fault(&error))?;
         if name == NOISE {
-            let shaken = self.noise.handshake(Side::Responder, None, &mut select).await;
-            drop(select);
+            let shaken = self.noise.handshake(Side::Responder, None, &mut wire).await;
             return shaken.map(|shaken| noise(shaken, wire)).map_err(|error| noise_fault(&error));
         }
-        drop(select);
         let acceptor = TlsAcceptor::from(self.tls.server());
         let tls = acceptor.accept(wire.into_inner()).await;
         over_tls(TlsStream::Server(tls.map_err(|error| stream_fault(Step::Secure, &error))?))
@@ -108,6 +109,16 @@ impl Locked {
         }
         Ok(())
     }
+}
+
+/// What the dialler wants, as one of ours; nothing of what follows is read.
+pub(crate) async fn chosen<T>(io: &mut T) -> Result<&'static str, NegotiationError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut capped = Capped::new(io, MAX_SELECT_BYTES);
+    let (name, _) = listener_select_proto(&mut capped, [NOISE, TLS]).await?;
+    Ok(name)
 }
 
 fn noise(shaken: crate::noise::Shaken, wire: Wire) -> Locked {
