@@ -37,13 +37,14 @@ impl Name {
         }
     }
 
-    /// Serves for ever; tells where through `tell`.
+    /// Serves for ever; tells where through `tell`. Of ours, `own_threads` says whether they are beside the caller's, as
+    /// by default, or on it.
     ///
     /// # Errors
     /// When it cannot listen.
-    pub async fn serve(self, tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    pub async fn serve(self, own_threads: bool, tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         match self {
-            Name::Ours | Name::OursWaiting => ours::serve(tell).await,
+            Name::Ours | Name::OursWaiting => ours::serve(own_threads, tell).await,
             Name::Swarm => swarm::serve(tell).await,
             Name::Raw => raw::serve(tell).await,
         }
@@ -53,10 +54,10 @@ impl Name {
     ///
     /// # Errors
     /// When it cannot.
-    pub async fn connect(self, address: &str) -> Result<Client> {
+    pub async fn connect(self, own_threads: bool, address: &str) -> Result<Client> {
         Ok(match self {
-            Name::Ours => Client::Ours(ours::Client::connect(address, true).await?),
-            Name::OursWaiting => Client::Ours(ours::Client::connect(address, false).await?),
+            Name::Ours => Client::Ours(ours::Client::connect(address, true, own_threads).await?),
+            Name::OursWaiting => Client::Ours(ours::Client::connect(address, false, own_threads).await?),
             Name::Swarm => Client::Swarm(swarm::Client::connect(address).await?),
             Name::Raw => Client::Raw(raw::Client::new(address)?),
         })

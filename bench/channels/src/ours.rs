@@ -4,19 +4,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bench_parts::node;
-use peerkeep::{Channel, Node, Outcome, PeerAddress, PeerId};
+use peerkeep::{Channel, ListenAddress, Node, Outcome, PeerAddress, PeerId};
 
 use crate::duty;
 
 /// Listens and serves.
-pub async fn serve(tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let node = node::start(node::roomy([node::tcp()]), None).await?;
+pub async fn serve(own_threads: bool, tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    let node = start([node::tcp()], own_threads).await?;
     let mut incoming = node.accept(duty::PROTOCOL)?;
     tell(&node::address(&node)?)?;
     while let Some((_, channel)) = incoming.next().await {
         tokio::spawn(duty::serve(channel));
     }
     Ok(())
+}
+
+async fn start(at: impl IntoIterator<Item = ListenAddress>, own_threads: bool) -> Result<Node> {
+    match own_threads {
+        true => node::start(node::roomy(at), None).await,
+        false => node::start_here(node::roomy(at)).await,
+    }
 }
 
 /// A node that is connected.
@@ -28,10 +35,10 @@ pub struct Client {
 
 impl Client {
     /// Connects. `at_once`: its channels do not wait for the other side's word.
-    pub async fn connect(address: &str, at_once: bool) -> Result<Client> {
+    pub async fn connect(address: &str, at_once: bool, own_threads: bool) -> Result<Client> {
         let address: PeerAddress = address.parse()?;
         let peer = address.id.context("an address without an identity")?;
-        let node = node::start(node::roomy([]), None).await?;
+        let node = start([], own_threads).await?;
         match node.connect(address, Duration::from_secs(10)).await? {
             Outcome::Connected { .. } => Ok(Client { node, peer, at_once }),
             other => bail!("connect came to {other:?}"),

@@ -1,4 +1,4 @@
-//! The child processes: one side of one contender, on one thread beside the node's own. Each order is answered with the
+//! The child processes: one side of one contender, on one thread, or with `--own-threads` beside the node's own. Each order is answered with the
 //! processor time spent so far, in nanoseconds, once the work of it is over. It refuses to outlive its parent.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
@@ -22,12 +22,12 @@ enum Listener {
 }
 
 /// Each order is how many connections must have been by then.
-pub async fn listen(name: Name) -> Result<()> {
+pub async fn listen(name: Name, own_threads: bool) -> Result<()> {
     let met = Rc::new(Cell::new(0));
     let (listener, address) = match name {
         Name::OursTcp | Name::OursQuic => {
             let at = if name == Name::OursTcp { node::tcp() } else { node::quic() };
-            let node = ours::listen(at).await?;
+            let node = ours::listen(at, own_threads).await?;
             let address = node::address(&node)?;
             (Listener::Ours(node), address)
         }
@@ -67,9 +67,11 @@ enum Dialler {
 }
 
 /// Each order is a number of connections and how many of them at once.
-pub async fn dial(name: Name, address: &str, slots: usize) -> Result<()> {
+pub async fn dial(name: Name, address: &str, slots: usize, own_threads: bool) -> Result<()> {
     let dialler = match name {
-        Name::OursTcp | Name::OursQuic => Dialler::Ours(ours::Dialler::new(address, slots).await?),
+        Name::OursTcp | Name::OursQuic => {
+            Dialler::Ours(ours::Dialler::new(address, slots, own_threads).await?)
+        }
         Name::Rustls => Dialler::Rustls(rustls_alone::Dialler::new(address)?),
         Name::Quinn => Dialler::Quinn(quinn_alone::Dialler::new(address)?),
     };

@@ -31,6 +31,9 @@ struct Args {
     /// Only this pair: `tcp` or `quic`.
     #[arg(long, value_enum)]
     only: Option<Over>,
+    /// Ours on threads of their own, as a node starts by default; else on the caller's thread, as the rivals are.
+    #[arg(long)]
+    own_threads: bool,
     #[arg(long, hide = true, value_enum)]
     role: Option<Role>,
     #[arg(long, hide = true, value_enum, default_value_t = Name::Rustls)]
@@ -81,8 +84,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         match role {
-            Role::Listen => child::listen(args.contender).await,
-            Role::Dial => child::dial(args.contender, &args.address, args.at_once).await,
+            Role::Listen => child::listen(args.contender, args.own_threads).await,
+            Role::Dial => child::dial(args.contender, &args.address, args.at_once, args.own_threads).await,
         }
     })
 }
@@ -101,7 +104,8 @@ struct Pair {
 impl Pair {
     fn start(args: &Args, name: Name) -> Result<Pair> {
         let at_once = args.at_once.to_string();
-        let common = ["--contender", name.word(), "--at-once", &at_once];
+        let mut common = vec!["--contender", name.word(), "--at-once", &at_once];
+        common.extend(args.own_threads.then_some("--own-threads"));
         let (listener, address) = Worker::start(&[&["--role", "listen"], &common[..]].concat())?;
         let dial = ["--role", "dial", "--address", &address];
         let (dialler, _) = Worker::start(&[&dial, &common[..]].concat())?;
@@ -181,6 +185,7 @@ fn print(args: &Args, pairs: &[Pair]) -> Result<()> {
             let key = if name == Name::OursTcp { "ratio_tcp" } else { "ratio_quic" };
             whole.insert(key.to_owned(), serde_json::to_value(ratio)?);
         }
+        whole.insert("own_threads".to_owned(), args.own_threads.into());
         whole.insert("at_once".to_owned(), args.at_once.into());
         whole.insert("hello_bytes".to_owned(), hello_bytes.to_vec().into());
         println!("{}", serde_json::Value::Object(whole));
@@ -197,9 +202,10 @@ fn print(args: &Args, pairs: &[Pair]) -> Result<()> {
         "\nMethod: CPU of both processes from dial to closed, {} handshakes a round, {} rounds in turns; medians, the ratios'\n\
          of the rounds' ratios. Ours: whole nodes without a data folder, connect and disconnect. Alone: the mesh's own TLS\n\
          configurations with Ed25519 certificates on both sides, its hello, answer and confirm ({hello_bytes:?} bytes), one task\n\
-         per connection, closed in good order. Children are single-threaded beside a node's own shards.",
+         per connection, closed in good order. Children are single-threaded{}.",
         args.handshakes / args.at_once * args.at_once,
         args.rounds,
+        if args.own_threads { " beside a node's own threads" } else { ", nodes included" },
     );
     Ok(())
 }

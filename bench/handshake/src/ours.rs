@@ -12,8 +12,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOMENTS: u32 = 50;
 
 /// A node that listens there.
-pub async fn listen(at: ListenAddress) -> Result<Node> {
-    node::start(node::roomy([at]), None).await
+pub async fn listen(at: ListenAddress, own_threads: bool) -> Result<Node> {
+    start([at], own_threads).await
+}
+
+async fn start(at: impl IntoIterator<Item = ListenAddress>, own_threads: bool) -> Result<Node> {
+    match own_threads {
+        true => node::start(node::roomy(at), None).await,
+        false => node::start_here(node::roomy(at)).await,
+    }
 }
 
 /// Waits until that many have been up and none is any more; says how many there were. A dialler may be gone again before its
@@ -39,12 +46,12 @@ pub struct Dialler {
 
 impl Dialler {
     /// So many nodes.
-    pub async fn new(address: &str, count: usize) -> Result<Dialler> {
+    pub async fn new(address: &str, count: usize, own_threads: bool) -> Result<Dialler> {
         let address: PeerAddress = address.parse()?;
         let peer = address.id.context("an address without an identity")?;
         let mut nodes = Vec::new();
         for _ in 0..count {
-            let node = node::start(node::roomy([]), None).await?;
+            let node = start([], own_threads).await?;
             let events = Mutex::new(node.events());
             nodes.push((node, events));
         }

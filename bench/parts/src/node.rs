@@ -39,6 +39,13 @@ pub async fn start(settings: Settings, folder: Option<&Path>) -> Result<Node> {
     Ok(builder.start().await?)
 }
 
+/// Starts a node without a folder whose work is done on this thread, inside the current `LocalSet`.
+pub async fn start_here(settings: Settings) -> Result<Node> {
+    let (node, here) = Node::builder().config(settings).start_here().await?;
+    tokio::task::spawn_local(here);
+    Ok(node)
+}
+
 /// Any free TCP port of 127.0.0.1.
 pub fn tcp() -> ListenAddress {
     ListenAddress::tcp(([127, 0, 0, 1], 0).into())

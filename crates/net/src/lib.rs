@@ -47,7 +47,7 @@ pub use owner::{MAX_ASKS, MAX_COMMANDS, Owner, OwnerError};
 pub use quic::{Quic, QuicDial, QuicEarly, QuicIo, QuicListener, QuicOptions, QuicServer, quic_fault};
 pub use reload::{Listeners, Retired, Tuning};
 pub use ring::JournalOptions;
-pub use shard::Shards;
+pub use shard::{Here, Shards};
 pub use stack::{Driver, Ended, Io, Link, MeetError, Meeting, Met, Note, Order, Role, Stack, Terms, Verdict};
 pub use stream_driver::{HandleOf, StreamDriver, StreamOptions, Surroundings};
 pub use tcp::{TcpOptions, io_fault};

@@ -79,7 +79,7 @@ impl Task {
         }
         owner.listeners().add(setup.listeners);
         let task = Task {
-            _watch: watch(&owner),
+            _watch: Watch::follow(&owner),
             resolver: Resolver::new(owner.names().clone(), owner.facts(), owner.counters().clone()),
             owner,
             core,
@@ -490,8 +490,9 @@ impl Task {
     }
 }
 
-fn watch(owner: &Owner) -> Option<Watch> {
-    Watch::start(owner.clone())
-        .inspect_err(|error| tracing::warn!(%error, "changes of the network will not be heard of"))
-        .ok()
+impl Drop for Task {
+    /// Also when what runs it is dropped: nobody waits for an answer that never comes.
+    fn drop(&mut self) {
+        self.owner.close();
+    }
 }

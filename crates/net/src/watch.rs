@@ -19,6 +19,13 @@ const SETTLE: Duration = Duration::from_millis(500);
 const GAP: Duration = Duration::from_secs(2);
 
 impl Watch {
+    /// For a node that goes on without it where it cannot be had.
+    pub fn follow(owner: &Owner) -> Option<Watch> {
+        Watch::start(owner.clone())
+            .inspect_err(|error| tracing::warn!(%error, "changes of the network will not be heard of"))
+            .ok()
+    }
+
     /// Starts on the current tokio runtime.
     ///
     /// # Errors

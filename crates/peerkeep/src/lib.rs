@@ -72,6 +72,7 @@ pub use metrics::{Metric, MetricKind, MetricValue, Sample};
 pub use multiaddr::Multiaddr;
 pub use node::{Builder, Channel, EVENT_QUEUE, EventStream, Incoming, Message, Messages, Node};
 pub use peerkeep_core::{PeerKey, Target};
+pub use peerkeep_net::Here;
 pub use place::DataDir;
 pub use project::{ConnectionState, DEGRADED_RTT_MS, Facets, FourState, LinkStatus, SixState, ThreeState};
 pub use refusal::EstablishError;

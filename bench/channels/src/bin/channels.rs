@@ -11,6 +11,7 @@ use bench_parts::{
 };
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
+use tokio::task::LocalSet;
 
 /// Measures echoes on fresh channels.
 #[derive(Parser)]
@@ -24,6 +25,9 @@ struct Args {
     /// Echoes per round and contender.
     #[arg(long, default_value_t = 3_000)]
     echoes: usize,
+    /// Ours on threads of their own, as a node starts by default; else on the caller's thread, as the swarm is.
+    #[arg(long)]
+    own_threads: bool,
     #[arg(long, hide = true)]
     role: Option<Role>,
     #[arg(long, hide = true, value_enum, default_value_t = Name::Ours)]
@@ -50,16 +54,16 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let Some(role) = args.role else { return measure(&args) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    LocalSet::new().block_on(&runtime, async {
         match role {
-            Role::Serve => args.contender.serve(say).await,
+            Role::Serve => args.contender.serve(args.own_threads, say).await,
             Role::Ask => ask(&args).await,
         }
     })
 }
 
 async fn ask(args: &Args) -> Result<()> {
-    let client = args.contender.connect(&args.address).await?;
+    let client = args.contender.connect(args.own_threads, &args.address).await?;
     let mut lines = orders();
     say("ready")?;
     while let Some(line) = lines.recv().await {
@@ -82,9 +86,11 @@ fn measure(args: &Args) -> Result<()> {
     let names = [Name::Ours, Name::OursWaiting, Name::Swarm];
     let (mut pairs, mut rounds) = (Vec::new(), [const { Vec::new() }; 3]);
     for name in names {
-        let (server, address) = Worker::start(&["--role", "serve", "--contender", name.word()])?;
+        let mut common = vec!["--contender", name.word()];
+        common.extend(args.own_threads.then_some("--own-threads"));
+        let (server, address) = Worker::start(&[&["--role", "serve"], &common[..]].concat())?;
         let (mut client, _) =
-            Worker::start(&["--role", "ask", "--contender", name.word(), "--address", &address])?;
+            Worker::start(&[&["--role", "ask", "--address", &address], &common[..]].concat())?;
         client.ask("200")?;
         pairs.push((server, client));
     }
@@ -104,7 +110,7 @@ fn measure(args: &Args) -> Result<()> {
     if args.json {
         let all = serde_json::json!({
             "ours": ours, "ours_waiting": waiting, "swarm": swarm,
-            "p50_ratio": ratio, "p50_ratio_waiting": ratio_waiting,
+            "own_threads": args.own_threads, "p50_ratio": ratio, "p50_ratio_waiting": ratio_waiting,
         });
         println!("{all}");
         return Ok(());
@@ -117,8 +123,11 @@ fn measure(args: &Args) -> Result<()> {
     println!(
         "\nMethod: on a connection that is up, open a channel, write 32 bytes, read them back, drop the channel; {} times a\n\
          round, {} rounds in turns, medians of rounds. Each side is a process of its own. Ours opens at once, so the name\n\
-         leaves with the bytes; waiting, it has the other side's word first. The swarm negotiates as it does by default.",
-        args.echoes, args.rounds
+         leaves with the bytes; waiting, it has the other side's word first. The swarm negotiates as it does by default.\n\
+         It runs on the asking thread; ours {}.",
+        args.echoes,
+        args.rounds,
+        if args.own_threads { "on a thread of its own" } else { "does, too" },
     );
     Ok(())
 }

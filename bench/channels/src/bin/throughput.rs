@@ -48,14 +48,14 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match role {
-            Role::Serve => args.contender.serve(say).await,
+            Role::Serve => args.contender.serve(true, say).await,
             Role::Send => send(&args).await,
         }
     })
 }
 
 async fn send(args: &Args) -> Result<()> {
-    let client = args.contender.connect(&args.address).await?;
+    let client = args.contender.connect(true, &args.address).await?;
     let mut lines = orders();
     say("ready")?;
     while let Some(line) = lines.recv().await {

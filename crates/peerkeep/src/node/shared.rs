@@ -417,8 +417,7 @@ pub(super) fn supervise(
         {
             tracing::warn!(connections = cut, "not everybody could be told goodbye in time");
         }
-        // The shards' threads are joined, which may take as long as their last task.
-        let _ = tokio::task::spawn_blocking(move || drop(shards)).await;
+        shards.end().await;
         if let Some(store) = &hub.store {
             store.close().await;
         }

@@ -18,8 +18,8 @@ use peerkeep_core::{
 };
 use peerkeep_mesh::{Handle, Listen, MeshConfig, MeshStack, Protection, QuicKeepalive, Registry, Secret};
 use peerkeep_net::{
-    Directory, Driver, JournalOptions, ListenError, Listener, Names, Owner, Quic, QuicListener, QuicOptions,
-    Serving, Setup, Shards, StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
+    Directory, Driver, Here, JournalOptions, ListenError, Listener, Names, Owner, Quic, QuicListener,
+    QuicOptions, Serving, Setup, Shards, StreamDriver, StreamOptions, TcpOptions, Tickets, prepare,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashSet;
@@ -65,6 +65,28 @@ impl Builder {
     /// # Errors
     /// What stood in the way; nothing is left running.
     pub async fn start(self) -> Result<Node, StartError> {
+        self.start_on(shards).await
+    }
+
+    /// Starts the node without threads of its own (`node.threads` means nothing then): all its work is done by the second
+    /// value, which has to be polled on this thread until it is over, for instance by `tokio::task::spawn_local`. Nothing
+    /// is handed over between threads, which is cheaper; but a program that blocks this thread stops its node, too.
+    /// Dropping the second value cuts all connections; to end in good order, [`Node::shutdown`] while it is polled.
+    ///
+    /// # Errors
+    /// See [`Builder::start`].
+    pub async fn start_here(self) -> Result<(Node, Here), StartError> {
+        let (shards, mut here) = Shards::here();
+        let started = self.start_on(move |_| Ok(shards));
+        tokio::pin!(started);
+        // Starting asks the node questions, so it has to run already.
+        tokio::select! {
+            started = &mut started => Ok((started?, here)),
+            () = &mut here => Ok((started.await?, here)),
+        }
+    }
+
+    async fn start_on(self, shards: impl MakeShards) -> Result<Node, StartError> {
         // Before anything is written, and before a library asks and has no way to say no (fault R10).
         seed()?;
         let settings = self.settings;
@@ -82,13 +104,17 @@ impl Builder {
             }
             None => (None, Loaded::default()),
         };
-        let started = launch(settings, secret, identity, folder, store.clone(), loaded).await;
+        let started = launch(settings, shards, secret, identity, folder, store.clone(), loaded).await;
         if let (Err(_), Some(store)) = (&started, store) {
             store.close().await;
         }
         started
     }
 }
+
+/// Makes what the links run on, once the settings were checked.
+trait MakeShards: FnOnce(&Settings) -> Result<Shards, StartError> {}
+impl<F: FnOnce(&Settings) -> Result<Shards, StartError>> MakeShards for F {}
 
 fn identity(given: Option<Identity>, folder: Option<&Path>) -> Result<Identity, StartError> {
     match (given, folder) {
@@ -117,6 +143,7 @@ pub(super) fn store_limits(settings: &Settings) -> StoreLimits {
 /// Everything after the files are open.
 async fn launch(
     settings: Settings,
+    shards: impl MakeShards,
     secret: Option<Secret>,
     identity: Identity,
     folder: Option<DataDir>,
