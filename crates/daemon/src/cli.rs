@@ -59,6 +59,8 @@ pub enum Command {
     Pending(cmd::pending::Args),
     Why(cmd::why::Args),
     Measure(cmd::measure::Args),
+    Ping(cmd::ping::Args),
+    Channel(cmd::channel::Args),
     Connect(cmd::connect::Args),
     Disconnect(cmd::disconnect::Args),
     Want(cmd::want::Args),

@@ -14,6 +14,7 @@ use std::time::Duration;
   peerkeep connect /dns4/node.example.org/tcp/7330/p2p/12D3KooW...
   peerkeep connect 192.0.2.7:7330     (whoever answers first is trusted from then on)
   peerkeep connect 12D3KooW...        (a peer that is known already)
+  peerkeep connect libp2p:/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...      (where libp2p.enabled is set)
 
 Ends with 0 when connected, 1 when it failed, 5 when the outcome is still open; 10 to 13 when it was refused for a
 limit, a ban, a connection that exists or the want of an address.")]

@@ -3,6 +3,7 @@
 pub mod ban;
 pub mod bans;
 pub mod cancel;
+pub mod channel;
 pub mod completions;
 pub mod config;
 pub mod connect;
@@ -15,6 +16,7 @@ pub mod openapi;
 pub mod peer;
 pub mod peers;
 pub mod pending;
+pub mod ping;
 pub mod replay;
 pub mod reset;
 pub mod retry;
@@ -23,6 +25,7 @@ pub mod sim;
 pub mod status;
 pub mod unban;
 pub mod unwant;
+mod visit;
 pub mod want;
 pub mod why;
 
@@ -73,6 +76,8 @@ async fn talk(shared: &Shared, command: Command) -> Ended {
         Command::Unban(args) => unban::run(shared, args).await,
         Command::Bans(args) => bans::run(shared, args).await,
         Command::Measure(args) => measure::run(shared, args).await,
+        Command::Ping(args) => ping::run(shared, args).await,
+        Command::Channel(args) => channel::run(shared, args).await,
         Command::Events(args) => events::run(shared, args).await,
         Command::Config(args) => config::run(shared, args).await,
         Command::Run(_)
