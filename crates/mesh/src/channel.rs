@@ -34,6 +34,8 @@ pub struct Channel {
     protocol: Box<str>,
     finished: bool,
     word: Word,
+    /// Read already, and not by the application.
+    ahead: Vec<u8>,
 }
 
 /// How far the two sides are about a channel.
@@ -44,17 +46,24 @@ enum Word {
     Unasked(Vec<u8>),
     /// Asked; the answer comes before all other bytes.
     Awaited,
+    /// The other side did not wait for our word, these bytes: they leave with our first ones, or when we wait for more.
+    Owed(Vec<u8>),
 }
 
 impl Channel {
     pub(crate) fn new(stream: Stream, seat: Seat, protocol: Box<str>) -> Channel {
-        Channel { stream, seat, protocol, finished: false, word: Word::Given }
+        Channel { stream, seat, protocol, finished: false, word: Word::Given, ahead: Vec::new() }
     }
 
     /// On a fresh stream; the name leaves with the first bytes.
     pub(crate) fn unasked(stream: Stream, seat: Seat, protocol: Box<str>) -> Channel {
         let word = Word::Unasked(preface(&protocol));
         Channel { word, ..Channel::new(stream, seat, protocol) }
+    }
+
+    /// Taken from a side that sent these bytes without waiting for our word.
+    pub(crate) fn unanswered(stream: Stream, seat: Seat, protocol: Box<str>, ahead: Vec<u8>) -> Channel {
+        Channel { word: Word::Owed(vec![OK]), ahead, ..Channel::new(stream, seat, protocol) }
     }
 
     /// Who is at the other end.
@@ -78,16 +87,16 @@ impl Channel {
 
     /// Writes what goes before all other bytes, with as many of those as fit into one frame; how many of them.
     fn poll_ask(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        while let Word::Unasked(name) = &mut self.word {
-            let ahead = name.len();
-            name.extend_from_slice(&bytes[..bytes.len().min(FIRST_BYTES)]);
-            let wrote = Pin::new(&mut self.stream).poll_write(cx, name);
-            name.truncate(ahead);
+        while let Word::Unasked(first) | Word::Owed(first) = &mut self.word {
+            let ahead = first.len();
+            first.extend_from_slice(&bytes[..bytes.len().min(FIRST_BYTES)]);
+            let wrote = Pin::new(&mut self.stream).poll_write(cx, first);
+            first.truncate(ahead);
             let count = ready!(wrote)?;
             match count.checked_sub(ahead) {
-                None => drop(name.drain(..count)),
+                None => drop(first.drain(..count)),
                 Some(more) => {
-                    self.word = Word::Awaited;
+                    self.word = if matches!(self.word, Word::Owed(_)) { Word::Given } else { Word::Awaited };
                     return Poll::Ready(Ok(more));
                 }
             }
@@ -97,7 +106,9 @@ impl Channel {
 
     /// Reads the other side's word, if it is still to come.
     fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_ask(cx, &[]))?;
+        if matches!(self.word, Word::Unasked(_)) {
+            ready!(self.poll_ask(cx, &[]))?;
+        }
         if matches!(self.word, Word::Awaited) {
             let mut word = [UNKNOWN; 1];
             if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut word))? == 0 {
@@ -139,7 +150,21 @@ impl AsyncRead for Channel {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_word(cx))?;
-        let count = ready!(Pin::new(&mut self.stream).poll_read(cx, buf.initialize_unfilled()))?;
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..count]);
+            self.ahead.drain(..count);
+            self.shared().touch();
+            return Poll::Ready(Ok(()));
+        }
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf.initialize_unfilled()) else {
+            // They may have to know that they are heard before they say more.
+            return match self.poll_ask(cx, &[]) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Pending,
+            };
+        };
+        let count = read?;
         buf.advance(count);
         if count == 0 {
             return Poll::Ready(self.check_end());

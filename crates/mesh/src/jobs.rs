@@ -5,10 +5,13 @@ use crate::channel::{Channel, OK, read_preface};
 use crate::handle::{Seat, Shared};
 use crate::mail;
 use crate::stack::Node;
-use futures::io::AsyncWriteExt;
+use futures::io::{AsyncRead as _, AsyncWriteExt};
 use peerkeep_channels::Stream;
 use peerkeep_core::Violation;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// What a side job came to.
 pub(crate) enum Done {
@@ -53,10 +56,28 @@ pub(crate) async fn read_mail(mut stream: Stream, node: Arc<Node>, shared: Arc<S
     }
 }
 
-/// Says yes to a channel and hands it to whoever takes that protocol.
+/// Hands a channel to whoever takes that protocol, and says yes: at once to a side that waits for that. One that does not
+/// has sent more than the name, and the word leaves with what is answered.
 pub(crate) async fn welcome(mut stream: Stream, node: Arc<Node>, seat: Seat, name: Box<str>) -> Done {
-    if stream.write_all(&[OK]).await.is_ok() {
-        node.registry.protocols().deliver(Channel::new(stream, seat, name));
+    let mut first = [0; FIRST_BYTES];
+    let ahead = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut first))).await;
+    match ahead {
+        Poll::Ready(Ok(count)) if count > 0 => {
+            node.registry.protocols().deliver(Channel::unanswered(
+                stream,
+                seat,
+                name,
+                first[..count].to_vec(),
+            ));
+        }
+        _ => {
+            if stream.write_all(&[OK]).await.is_ok() {
+                node.registry.protocols().deliver(Channel::new(stream, seat, name));
+            }
+        }
     }
     Done::Over
 }
+
+/// Most bytes that are read to find out whether there are any.
+const FIRST_BYTES: usize = 64;

@@ -301,3 +301,50 @@ async fn s1_83_discovered_candidates_are_connected_and_framed_messages_run_on_to
 fn s3_54_channels_and_messages_are_the_same_with_keepalive_only_and_the_short_handshake() {
     once_more_with_keepalive_only("");
 }
+
+/// Who opened at once is told that it is taken with the first answer, or when more is waited for: a multiplexer opens only
+/// so many streams that nothing was said on.
+#[tokio::test]
+async fn channels_opened_at_once_are_taken_though_nothing_is_answered() {
+    let many = 300;
+    let more = |host| {
+        let mut settings = settings(host);
+        settings.limits.channels = 400;
+        settings
+    };
+    let (a, b) = (node(1, more(1)).await, node(2, more(2)).await);
+    let outcome = a.connect(address(&b), Duration::from_secs(20)).await.expect("is accepted");
+    assert!(matches!(outcome, Outcome::Connected { .. }));
+    connected(&a, &b).await;
+    let mut incoming = b.accept("sink").expect("a free name");
+    let (mut near, mut waiting) = (Vec::new(), Vec::new());
+    for round in 0..many {
+        let what = format!("channel {round}");
+        let mut channel = soon(&what, a.open_at_once(b.id(), "sink")).await.expect("opens");
+        channel.write_all(b"hello").await.expect("writes");
+        let (_, mut far) = soon(&what, incoming.next()).await.expect("arrives");
+        let mut heard = [0; 5];
+        far.read_exact(&mut heard).await.expect("reads");
+        near.push(channel);
+        waiting.push(tokio::spawn(async move { far.read_u8().await.map(|byte| (byte, far)) }));
+    }
+    for (mut channel, waiting) in near.into_iter().zip(waiting) {
+        channel.write_u8(7).await.expect("writes");
+        let (byte, mut far) = soon("the byte", waiting).await.expect("no panic").expect("reads");
+        assert_eq!(byte, 7);
+        far.shutdown().await.expect("ends");
+        assert_eq!(soon("the end", channel.read(&mut [0; 8])).await.expect("no loss"), 0);
+    }
+    // Nothing was said before the end: the word comes with it. And more arrives whole than is looked at first.
+    let mut channel = a.open_at_once(b.id(), "sink").await.expect("opens");
+    let sent: Vec<u8> = (0..=255).collect();
+    channel.write_all(&sent).await.expect("writes");
+    let (_, mut far) = soon("the channel", incoming.next()).await.expect("arrives");
+    let mut heard = vec![0; 256];
+    far.read_exact(&mut heard).await.expect("reads");
+    assert_eq!(heard, sent);
+    far.shutdown().await.expect("ends");
+    assert_eq!(soon("the end", channel.read(&mut [0; 8])).await.expect("is taken"), 0);
+    a.shutdown().await;
+    b.shutdown().await;
+}
