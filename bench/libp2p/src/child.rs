@@ -67,6 +67,12 @@ async fn listen<C: Contender>(over: Over) -> Result<()> {
                     .with_context(|| format!("{line}, but there are {:?}", listener.tally().counts()))??;
                 say("settled")?;
             }
+            ["rest", up] => {
+                let rested = timeout(PATIENCE / 4, listener.tally().rest(up.parse()?)).await;
+                rested
+                    .with_context(|| format!("{line}, but there are {:?}", listener.tally().counts()))??;
+                say("rests")?;
+            }
             _ => bail!("a listener does not know {line:?}"),
         }
     }
@@ -89,6 +95,12 @@ async fn dial<C: Contender>(over: Over, address: &str, slots: usize) -> Result<(
                 ["hold", count] => {
                     hold(&dialler, count.parse()?, &mut held).await?;
                     "held".to_owned()
+                }
+                ["release"] => {
+                    for (slot, conn) in held.drain(..).enumerate() {
+                        dialler.close(slot, conn).await?;
+                    }
+                    "released".to_owned()
                 }
                 ["first", count] => serde_json::to_string(&firsts(&dialler, count.parse()?).await?)?,
                 ["echoes", count] => serde_json::to_string(&echoes(&dialler, count.parse()?).await?)?,

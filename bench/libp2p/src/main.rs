@@ -1,10 +1,11 @@
-//! What libp2p's connections cost: the floor (the same cryptography without a manager) beside a stock swarm, over TCP and QUIC,
-//! in one run on 127.0.0.1. It refuses to be a test: it prints figures and its method, it judges nothing.
+//! What libp2p's connections cost: ours beside the floor (the same cryptography without a manager) and a stock swarm, over TCP
+//! and QUIC, in one run on 127.0.0.1. It refuses to be a test: it prints figures and its method, it judges nothing.
 
 mod child;
 mod contender;
 mod floor;
 mod measure;
+mod ours;
 mod report;
 mod swarm;
 
@@ -60,6 +61,8 @@ pub struct Args {
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Name {
+    /// Whole Peerkeep nodes that keep nothing on disk.
+    Ours,
     /// The same crates on bare connections.
     Floor,
     /// libp2p's swarm.
@@ -70,6 +73,7 @@ impl Name {
     /// As the command line spells it.
     pub fn word(self) -> &'static str {
         match self {
+            Name::Ours => "ours",
             Name::Floor => "floor",
             Name::Swarm => "swarm",
         }
@@ -78,6 +82,7 @@ impl Name {
     /// Before its keys in the JSON.
     pub fn prefix(self) -> &'static str {
         match self {
+            Name::Ours => "",
             Name::Floor => "floor_",
             Name::Swarm => "swarm_",
         }
@@ -97,6 +102,7 @@ fn play(args: &Args, role: Role) -> Result<()> {
     let (over, address, slots) = (args.over.unwrap_or(Over::Tcp), &args.address, args.slots);
     runtime.block_on(async {
         match args.contender {
+            Name::Ours => child::run::<ours::Ours>(role, over, address, slots).await,
             Name::Floor => child::run::<floor::Floor>(role, over, address, slots).await,
             Name::Swarm => child::run::<swarm::Rival>(role, over, address, slots).await,
         }

@@ -13,17 +13,18 @@ pub type Figures = (Over, Vec<(Name, Round)>);
 
 fn method(args: &Args) -> String {
     format!(
-        "Listener and dialler are processes of their own on 127.0.0.1, one thread for the floor and the swarm; medians of {rounds} \
+        "Listener and dialler are processes of their own on 127.0.0.1, one thread for the floor and the swarm beside a node's own shards; medians of {rounds} \
          rounds in which the contenders take turns. CPU is CLOCK_PROCESS_CPUTIME_ID of both over {handshakes} handshakes, each \
          from dial until identify is received, and closed again. Each side asks the other for identify. KiB per idle connection: growth \
-         of the listener's Rss (smaps_rollup, whole process) from after 8 handshakes to {idle} held connections of as many \
+         of the listener's Rss (smaps_rollup, whole process) from after 8 connections to {idle} held connections of as many \
          peers, {settle} s after the last; the floor dials all listeners. Dial to first echo: {firsts} times, a channel as soon as one can be \
          asked for. Echo: {echoes} fresh channels on one connection. Upload: {mib} MiB in writes of 64 KiB to a sink that says when \
          it has everything. Crowd: 100 channels at once, each in a closed loop of 32-byte echoes; unread: the hundredth is \
-         never read by the other side and its windows are full. Swarm: libp2p 0.57 with libp2p-stream, TCP (nodelay), Noise, Yamux and QUIC, \
+         never read by the other side and its windows are full; the median of three such p99, taken in turns with the other. Ours: whole nodes at \
+         production settings with wide limits, libp2p alone, nothing on disk; a dialling node for each connection at once; channels opened at once. Swarm: libp2p 0.57 with libp2p-stream, TCP (nodelay), Noise, Yamux and QUIC, \
          identify and ping at their defaults, idle connections kept. Floor: the same crates on bare connections \
          (multistream-select with V1Lazy, libp2p-noise, yamux 0.14, quinn with libp2p-tls and libp2p-quic's limits), identify both ways, \
-         one task per connection, no ping, no pool.",
+         one task per connection, ping answered and not sent, no pool.",
         rounds = args.rounds,
         handshakes = args.handshakes,
         idle = args.idle,

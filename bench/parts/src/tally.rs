@@ -50,6 +50,13 @@ impl Tally {
         Ok(())
     }
 
+    /// Waits until exactly `up` connections are up, however many have been.
+    pub async fn rest(&self, up: usize) -> Result<()> {
+        let mut seen = self.0.subscribe();
+        seen.wait_for(|counts| counts.up == up).await.context("the listener ended")?;
+        Ok(())
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         *self.0.borrow()

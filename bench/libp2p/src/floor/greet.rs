@@ -9,6 +9,9 @@ use multistream_select::{Negotiated, Version, dialer_select_proto, listener_sele
 use peerkeep_libp2p::identify::{IDENTIFY, Identity, MAX_MESSAGE_BYTES};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
+const PING: &str = "/ipfs/ping/1.0.0";
+const PING_BYTES: usize = 32;
+
 /// What a floor's node says of itself.
 pub struct Own {
     /// Its key in protobuf form.
@@ -80,10 +83,18 @@ pub async fn serve<S>(stream: S, own: &Own, observed: &Multiaddr) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let (name, mut stream) = listener_select_proto(stream, [IDENTIFY, duty::PROTOCOL]).await?;
+    let (name, mut stream) = listener_select_proto(stream, [IDENTIFY, duty::PROTOCOL, PING]).await?;
     if name == IDENTIFY {
         stream.write_all(&own.message(observed)).await?;
         stream.close().await?;
+        return Ok(());
+    }
+    if name == PING {
+        let mut bytes = [0; PING_BYTES];
+        while stream.read_exact(&mut bytes).await.is_ok() {
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+        }
         return Ok(());
     }
     duty::serve(stream.compat()).await

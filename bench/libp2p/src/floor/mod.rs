@@ -1,6 +1,6 @@
 //! The floor: what the same cryptography, multistream-select, Yamux and identify cost with nobody managing them. The crates
-//! that the swarm is made of, on bare connections. It refuses to have a pool, limits, retries, deadlines, pings or an opinion
-//! on who may connect.
+//! that the swarm is made of, on bare connections. It refuses to have a pool, limits, retries, deadlines, pings of its own or an
+//! opinion on who may connect.
 
 mod greet;
 mod quic;
