@@ -17,6 +17,10 @@ use crate::{judge::Look, node::Ours, swarm::Rival};
 pub enum Kind {
     /// Our node, over the mesh.
     Mesh,
+    /// Our node, over libp2p on TCP.
+    Libp2p,
+    /// The same on QUIC.
+    Libp2pQuic,
     /// libp2p's stock swarm over TCP.
     Swarm,
     /// The same over QUIC.
@@ -28,6 +32,8 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Kind::Mesh => "mesh",
+            Kind::Libp2p => "libp2p",
+            Kind::Libp2pQuic => "libp2p-quic",
             Kind::Swarm => "swarm",
             Kind::SwarmQuic => "swarm-quic",
         }
@@ -85,7 +91,7 @@ enum Party {
 impl Party {
     async fn start(kind: Kind) -> Result<Party> {
         Ok(match kind {
-            Kind::Mesh => Party::Ours(Ours::start().await?),
+            Kind::Mesh | Kind::Libp2p | Kind::Libp2pQuic => Party::Ours(Ours::start(kind).await?),
             Kind::Swarm => Party::Rival(Rival::start("/ip4/127.0.0.1/tcp/0").await?),
             Kind::SwarmQuic => Party::Rival(Rival::start("/ip4/127.0.0.1/udp/0/quic-v1").await?),
         })

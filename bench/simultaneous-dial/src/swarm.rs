@@ -26,7 +26,7 @@ use crate::{
 /// The protocol by which a side says that it is here.
 pub const HERE: &str = "/bench/here/1";
 /// How much it says.
-const BYTES: usize = 4;
+pub const BYTES: usize = 4;
 
 /// A swarm, driven by a task that ends with this.
 pub struct Rival {
