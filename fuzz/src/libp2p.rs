@@ -63,7 +63,7 @@ pub fn noise(data: &[u8]) {
     assert!(said <= 1_024, "{said} bytes of answer");
 }
 
-/// What a dialler says before anything is agreed, in pieces.
+/// What a dialler says before anything is agreed, and what a peer says on a stream, in pieces.
 pub fn select(data: &[u8]) {
     let mut input = Input(data);
     let cut = usize::from(input.byte());
@@ -72,4 +72,6 @@ pub fn select(data: &[u8]) {
     assert!(chosen.is_none_or(|name| input.0[..read].ends_with(format!("{name}\n").as_bytes())));
     // A header, and two names to each `ls`, which has four bytes.
     assert!(said <= 20 + 10 * read, "{said} bytes for {read}");
+    let named = fuzzing::name(input.0, cut);
+    assert_eq!(named, fuzzing::name(input.0, usize::MAX), "the pieces do not matter");
 }

@@ -6,6 +6,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+/// What may be said on a stream before we agree on what it is for: a dozen names that we do not know, and ours. An answer
+/// is far shorter.
+pub(crate) const MAX_SELECT_BYTES: usize = 1_024;
+
 /// `T`, up to a number of bytes; reading more of it fails.
 pub(crate) struct Capped<'a, T> {
     io: &'a mut T,
@@ -13,9 +17,9 @@ pub(crate) struct Capped<'a, T> {
 }
 
 impl<'a, T> Capped<'a, T> {
-    /// Reads at most `most_bytes` of it.
-    pub fn new(io: &'a mut T, most_bytes: usize) -> Capped<'a, T> {
-        Capped { io, left: most_bytes }
+    /// Reads at most [`MAX_SELECT_BYTES`] of it.
+    pub fn new(io: &'a mut T) -> Capped<'a, T> {
+        Capped { io, left: MAX_SELECT_BYTES }
     }
 }
 

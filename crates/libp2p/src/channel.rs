@@ -1,9 +1,11 @@
 //! An application's channel: one negotiated stream as tokio's reader and writer, usable from any thread. A channel that is
 //! not read fills its own window and nobody else's.
 
+use crate::capped::Capped;
 use crate::handle::{Open, Seat, Shared};
 use crate::{ChannelError, Handle};
 use futures::FutureExt as _;
+use futures::future::Either;
 use futures::io::{AsyncRead as _, AsyncWrite as _};
 use multistream_select::{Negotiated, NegotiationError, Version, dialer_select_proto};
 use peerkeep_channels::{Named, Stream};
@@ -17,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A channel with a peer. Dropping it resets the stream; `shutdown` finishes our direction.
 pub struct Channel {
-    stream: Negotiated<Stream>,
+    /// Agreed, or with the peer's word still to come.
+    stream: Either<Stream, Negotiated<Stream>>,
     seat: Seat,
     protocol: Box<str>,
     finished: bool,
@@ -26,7 +29,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn new(stream: Negotiated<Stream>, seat: Seat, protocol: Box<str>) -> Channel {
+    pub(crate) fn new(stream: Either<Stream, Negotiated<Stream>>, seat: Seat, protocol: Box<str>) -> Channel {
         Channel { stream, seat, protocol, finished: false, failed: None }
     }
 
@@ -35,7 +38,7 @@ impl Channel {
         // Nothing is written before there is something to say, so there is nothing to wait for.
         let select = dialer_select_proto(stream, [protocol.clone()], Version::V1Lazy);
         let (_, stream) = select.now_or_never()?.ok()?;
-        Some(Channel::new(stream, seat, protocol))
+        Some(Channel::new(Either::Right(stream), seat, protocol))
     }
 
     /// Who is at the other end.
@@ -147,16 +150,16 @@ impl AsyncWrite for Channel {
 
 /// Names the protocol on a fresh stream and hands the channel, or the peer's word against it, to whoever asked. Whether
 /// the peer answered; `None` when that cannot be said.
-pub(crate) async fn open(stream: Stream, want: Open) -> Option<bool> {
+pub(crate) async fn open(mut stream: Stream, want: Open) -> Option<bool> {
     let Open { protocol, seat, mut reply, .. } = want;
     let began = tokio::time::Instant::now();
-    let asked = dialer_select_proto(stream, [protocol.clone()], Version::V1);
+    let asked = dialer_select_proto(Capped::new(&mut stream), [protocol.clone()], Version::V1);
     let answer = tokio::select! {
-        answer = asked => answer,
+        answer = asked => answer.map(drop),
         () = reply.closed() => return (began.elapsed() >= crate::OPEN_TIMEOUT).then_some(false),
     };
     let (answered, answer) = match answer {
-        Ok((_, stream)) => (Some(true), Ok(Channel::new(stream, seat, protocol))),
+        Ok(()) => (Some(true), Ok(Channel::new(Either::Left(stream), seat, protocol))),
         Err(NegotiationError::Failed) => (Some(true), Err(ChannelError::Unknown)),
         Err(_) if seat.shared().is_ended() => (None, Err(ChannelError::Closed)),
         Err(_) => (None, Err(ChannelError::Unknown)),

@@ -1,9 +1,11 @@
 //! Doors to the private decoders for the fuzz targets and the replay of their corpora; hidden, and no part of any
 //! interface. It holds what must be true of them, panics when it is not, and touches no socket.
 
+use crate::capped::MAX_SELECT_BYTES;
+use crate::jobs::named;
 use crate::noise::{NoiseNode, Side, payload};
 use crate::pnet::NetworkKey;
-use crate::secure::{MAX_SELECT_BYTES, chosen};
+use crate::secure::chosen;
 use crate::tls::certificate::Certificate;
 use data_encoding::{BASE64, HEXLOWER};
 use futures::FutureExt;
@@ -62,6 +64,16 @@ pub fn select(bytes: &[u8], cut: usize) -> (Option<&'static str>, usize, usize) 
     let read = bytes.len() - wire.left.len();
     assert!(read <= MAX_SELECT_BYTES, "{read} bytes were heard");
     (chosen.ok(), read, wire.said)
+}
+
+/// The same of what a proven peer says on a stream to somebody who takes `/a/1` and `/b/1`.
+pub fn name(bytes: &[u8], cut: usize) -> (Option<Box<str>>, usize) {
+    let mut wire = Wire { left: bytes, cut: cut.max(1), said: 0 };
+    let takes = ["/a/1", "/b/1"].map(Box::from).to_vec();
+    let named = named(&mut wire, takes).now_or_never().expect("what is here is read without waiting");
+    let read = bytes.len() - wire.left.len();
+    assert!(read <= MAX_SELECT_BYTES, "{read} bytes were heard");
+    (named, read)
 }
 
 /// What the other side says, all there; what it is told, only counted.

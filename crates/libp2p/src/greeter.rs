@@ -9,7 +9,6 @@ use crate::identify::{IDENTIFY, IDENTIFY_PUSH, Identity};
 use crate::jobs::{self, Asked, Done, PING};
 use crate::stack::Node;
 use futures::stream::{FuturesUnordered, Stream as _};
-use multistream_select::Negotiated;
 use peerkeep_channels::{Mux, Stream};
 use peerkeep_core::{Addr, Fault, FaultKind, PeerKey, StackId, Step, Violation, Who};
 use peerkeep_net::{Ended, Meter};
@@ -53,7 +52,7 @@ pub(crate) struct Greeter {
     dropped: u32,
     pinged: u8,
     /// Streams for applications, and how many streams came to nothing: for the link, which may not be there yet.
-    pub named: Vec<(Box<str>, Negotiated<Stream>)>,
+    pub named: Vec<(Box<str>, Stream)>,
     pub fruitless: u32,
     meter: Option<Meter>,
 }
@@ -232,7 +231,7 @@ impl Greeter {
     }
 
     /// Does what every node does for its peers; what is for applications waits for the link.
-    fn on_named(&mut self, name: Box<str>, stream: Negotiated<Stream>) {
+    fn on_named(&mut self, name: Box<str>, stream: Stream) {
         if &*name == IDENTIFY {
             self.jobs.push(Box::pin(jobs::tell(stream, self.node.message(&self.remote))));
         } else if &*name == IDENTIFY_PUSH {

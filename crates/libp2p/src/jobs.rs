@@ -1,12 +1,14 @@
 //! Short work on one stream beside the link's own: agree what it is for, identify, ping. Each ends by itself with its
 //! stream, and each is bounded in bytes and time.
 
+use crate::capped::Capped;
 use crate::channel::{self, Channel};
 use crate::handle::{Open, Seat};
 use crate::identify::{IDENTIFY, IDENTIFY_PUSH, Identity, MAX_MESSAGE_BYTES};
 use crate::stack::Node;
-use futures::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use multistream_select::{Negotiated, NegotiationError, Version, dialer_select_proto, listener_select_proto};
+use futures::future::Either;
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use multistream_select::{NegotiationError, Version, dialer_select_proto, listener_select_proto};
 use peerkeep_channels::{Bucket, Rate, Stream};
 use peerkeep_core::Violation;
 use peerkeep_net::Clock;
@@ -35,7 +37,7 @@ pub(crate) enum Done {
     /// A question was answered in time, or not.
     Asked(bool),
     /// A stream said what it is for, or failed to.
-    Named(Option<(Box<str>, Negotiated<Stream>)>),
+    Named(Option<(Box<str>, Stream)>),
     /// The peer said who it is, and whether because we asked.
     Heard(Box<Identity>, Asked),
     /// It did not say, and is there all the same.
@@ -58,9 +60,18 @@ pub(crate) enum Asked {
 }
 
 /// Agrees what a stream of theirs is for.
-pub(crate) async fn name(stream: Stream, protocols: Vec<Box<str>>) -> Done {
-    let named = timeout(NAME_TIME, listener_select_proto(stream, protocols)).await;
-    Done::Named(named.ok().and_then(Result::ok))
+pub(crate) async fn name(mut stream: Stream, protocols: Vec<Box<str>>) -> Done {
+    let named = timeout(NAME_TIME, named(&mut stream, protocols)).await;
+    Done::Named(named.ok().flatten().map(|name| (name, stream)))
+}
+
+/// Which of our protocols they name; nothing of what follows is read.
+pub(crate) async fn named<S>(stream: &mut S, protocols: Vec<Box<str>>) -> Option<Box<str>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let named = listener_select_proto(Capped::new(stream), protocols).await;
+    named.ok().map(|(name, _)| name)
 }
 
 /// Asks who they are.
@@ -94,7 +105,7 @@ fn heard(bytes: &[u8], proven: &[u8], asked: Asked) -> Done {
 }
 
 /// Says who we are.
-pub(crate) async fn tell(mut stream: Negotiated<Stream>, message: Vec<u8>) -> Done {
+pub(crate) async fn tell<S: AsyncWrite + Unpin>(mut stream: S, message: Vec<u8>) -> Done {
     let said = async {
         stream.write_all(&message).await?;
         stream.close().await
@@ -113,7 +124,7 @@ pub(crate) async fn push(stream: Stream, message: Vec<u8>) -> Done {
 }
 
 /// Hears what has changed.
-pub(crate) async fn pushed(mut stream: Negotiated<Stream>, proven: Arc<[u8]>) -> Done {
+pub(crate) async fn pushed(mut stream: Stream, proven: Arc<[u8]>) -> Done {
     match timeout(IDENTIFY_TIME, hear(&mut stream)).await {
         Ok(Ok(bytes)) => heard(&bytes, &proven, Asked::No),
         _ => Done::Over,
@@ -194,7 +205,7 @@ pub(crate) async fn ping(stream: Stream, random: SystemRandom) -> Done {
 }
 
 /// Answers pings until the other side has enough, or asks too fast.
-pub(crate) async fn answer_pings(mut stream: Negotiated<Stream>, clock: Option<Clock>) -> Done {
+pub(crate) async fn answer_pings(mut stream: Stream, clock: Option<Clock>) -> Done {
     let now = || clock.map_or(peerkeep_core::Time::ZERO, |clock| clock.now());
     let mut bucket = Bucket::full(&PINGS, now());
     let mut question = [0; PING_BYTES];
@@ -215,9 +226,9 @@ pub(crate) async fn answer_pings(mut stream: Negotiated<Stream>, clock: Option<C
 }
 
 /// Hands a channel to whoever takes that protocol.
-pub(crate) fn welcome(stream: Negotiated<Stream>, node: &Node, seat: Seat, name: Box<str>) {
+pub(crate) fn welcome(stream: Stream, node: &Node, seat: Seat, name: Box<str>) {
     // Nobody takes it after all: dropped, so reset.
-    let _ = node.protocols.deliver(Channel::new(stream, seat, name));
+    let _ = node.protocols.deliver(Channel::new(Either::Left(stream), seat, name));
 }
 
 /// Asks the peer for a channel that somebody here wants.
@@ -228,6 +239,7 @@ pub(crate) async fn open(stream: Stream, want: Open) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capped::MAX_SELECT_BYTES;
     use futures::FutureExt as _;
     use proptest::prelude::*;
 
@@ -248,6 +260,19 @@ mod tests {
     fn fault_r3_a_length_alone_costs_nothing() {
         assert_eq!(read(&[0xff, 0xff, 0x7f]).expect("recognised later").len(), MAX_MESSAGE_BYTES + 1);
         assert!(read(&[0xff, 0xff, 0xff, 0x7f]).is_err(), "a length of four bytes");
+    }
+
+    #[test]
+    fn fault_h4_a_proven_peer_is_heard_for_a_kilobyte_of_names_and_not_beyond_the_one_that_is_taken() {
+        const HEAD: &[u8] = b"\x13/multistream/1.0.0\n";
+        let heard = |names: &[u8], cut| crate::fuzzing::name(&[HEAD, names].concat(), cut);
+        for cut in [1, 7, 9_999] {
+            assert_eq!(heard(b"\x05/c/1\n\x05/b/1\nand what follows", cut), (Some("/b/1".into()), 32));
+            let endless = [&b"\x02/\n".repeat(1_000)[..], b"\x05/a/1\n"].concat();
+            assert_eq!(heard(&endless, cut), (None, MAX_SELECT_BYTES));
+            assert_eq!(heard(&[&[0xff, 0x7f][..], &[b'/'; 16_383]].concat(), cut), (None, MAX_SELECT_BYTES));
+            assert_eq!(heard(&[0xff; 64], cut).0, None);
+        }
     }
 
     proptest! {

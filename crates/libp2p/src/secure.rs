@@ -21,9 +21,6 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 /// The one multiplexer over a byte stream.
 pub(crate) const YAMUX: &str = "/yamux/1.0.0";
 
-/// What somebody may say before we agree on what secures the connection: a dozen names that we do not know, and ours.
-pub(crate) const MAX_SELECT_BYTES: usize = 1_024;
-
 /// What a node secures its TCP connections with.
 pub(crate) struct Lock {
     pub noise: NoiseNode,
@@ -48,21 +45,23 @@ impl Lock {
         expect: Option<PeerKey>,
     ) -> Result<Locked, Fault> {
         let mut wire = self.wire(tcp)?;
-        let names: &[&str] = match security {
-            Security::Noise => &[NOISE],
-            Security::Tls => &[TLS],
-            Security::Any => &[NOISE, TLS],
+        let chosen = match security {
+            Security::Noise => NOISE,
+            Security::Tls => proposed(&mut wire, &[TLS]).await?,
+            Security::Any => proposed(&mut wire, &[NOISE, TLS]).await?,
         };
-        // The last name is not waited for: what follows it leaves with it.
-        let chosen = dialer_select_proto(&mut wire, names, Version::V1Lazy).await;
-        let (name, mut select) = chosen.map_err(|error| select_fault(&error))?;
-        let locked = if **name == *NOISE {
-            let shaken = self.noise.handshake(Side::Initiator, expect, &mut select).await;
-            drop(select);
+        let locked = if chosen == NOISE {
+            let shaken = if security == Security::Noise {
+                // The only name is not waited for: what follows it leaves with it. One answer is read, and no more.
+                let select = dialer_select_proto(&mut wire, [NOISE], Version::V1Lazy).await;
+                let (_, mut select) = select.map_err(|error| select_fault(&error))?;
+                self.noise.handshake(Side::Initiator, expect, &mut select).await
+            } else {
+                self.noise.handshake(Side::Initiator, expect, &mut wire).await
+            };
             shaken.map(|shaken| noise(shaken, wire)).map_err(|error| noise_fault(&error))?
         } else {
             // TLS reads ahead, so nothing of the negotiation may be left.
-            select.complete().await.map_err(|error| select_fault(&error))?;
             let connector = TlsConnector::from(self.tls.client(expect));
             let tls = connector.connect(TlsNode::no_name(), wire.into_inner()).await;
             over_tls(TlsStream::Client(tls.map_err(|error| stream_fault(Step::Secure, &error))?))?
@@ -96,7 +95,7 @@ impl Locked {
     pub async fn propose(&mut self) -> Result<(), Fault> {
         if !self.agreed {
             let mut secure = (&mut self.secure).compat();
-            agree(dialer_select_proto(&mut secure, [YAMUX], Version::V1).await)?;
+            agree(dialer_select_proto(Capped::new(&mut secure), [YAMUX], Version::V1).await)?;
         }
         Ok(())
     }
@@ -105,10 +104,19 @@ impl Locked {
     pub async fn agree(&mut self) -> Result<(), Fault> {
         if !self.agreed {
             let mut secure = (&mut self.secure).compat();
-            agree(listener_select_proto(&mut secure, [YAMUX]).await)?;
+            agree(listener_select_proto(Capped::new(&mut secure), [YAMUX]).await)?;
         }
         Ok(())
     }
+}
+
+/// What the acceptor takes of what we propose; nothing of what follows is read.
+async fn proposed<T>(io: &mut T, names: &[&'static str]) -> Result<&'static str, Fault>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let chosen = dialer_select_proto(Capped::new(io), names, Version::V1).await;
+    chosen.map(|(name, _)| *name).map_err(|error| select_fault(&error))
 }
 
 /// What the dialler wants, as one of ours; nothing of what follows is read.
@@ -116,7 +124,7 @@ pub(crate) async fn chosen<T>(io: &mut T) -> Result<&'static str, NegotiationErr
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut capped = Capped::new(io, MAX_SELECT_BYTES);
+    let mut capped = Capped::new(io);
     let (name, _) = listener_select_proto(&mut capped, [NOISE, TLS]).await?;
     Ok(name)
 }
