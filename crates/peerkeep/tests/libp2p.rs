@@ -62,6 +62,34 @@ async fn channels_by_protocol_name_over_libp2p() {
     }
 }
 
+/// S0.61 and S0.70: under a TCP multiaddr is one TCP connection, however many channels; the kernel's table shows it.
+#[tokio::test]
+async fn s0_61_a_tcp_multiaddr_is_one_tcp_connection_for_all_channels() {
+    let (a, b) = (node(1, libp2p_settings(1)).await, node(2, libp2p_settings(2)).await);
+    let there = libp2p_address(&b);
+    let Some(peerkeep::Place::Ip(at)) = there.place else { panic!("{there}") };
+    a.connect(there, PATIENCE).await.expect("is accepted");
+    connected(&a, &b).await;
+    let mut incoming = b.accept("/hold/1").expect("free");
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(soon("a channel", a.open(b.id(), "/hold/1")).await.expect("opens"));
+        soon("its other end", incoming.next()).await.expect("open");
+    }
+    // Local and remote address as the kernel writes them, then the state: 01 is established.
+    let listens = format!("0200007F:{:04X}", at.port);
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("this is Linux");
+    let to_it = table.lines().filter(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(2) == Some(&listens.as_str()) && words.get(3) == Some(&"01")
+    });
+    assert_eq!(to_it.count(), 1, "{table}");
+    drop(held);
+    for node in [a, b] {
+        node.shutdown().await;
+    }
+}
+
 /// SX.7 and S0.70: both want each other at once, on this wire, again and again: one connection each time.
 #[tokio::test]
 async fn sx_7_two_that_dial_each_other_over_libp2p_end_with_one_connection() {

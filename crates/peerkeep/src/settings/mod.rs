@@ -263,7 +263,7 @@ section! {
         /// Longest delay within that window.
         fast_interval: Duration = Duration::from_millis(1_500),
         /// A connection this old makes failures forgotten.
-        stable: Duration = Duration::from_secs(30),
+        stable: Duration = Duration::from_secs(10),
     }
 }
 
