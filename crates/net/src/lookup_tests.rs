@@ -32,7 +32,7 @@ fn lookups(dns: &Dns, bounds: Bounds) -> Arc<Lookups> {
 }
 
 fn name(host: &str, family: Family) -> Name {
-    Name { host: host.to_owned(), port: 443, kind: AddrKind::Quic, family }
+    Name { host: host.to_owned(), leads: Leads::Ips { port: 443, kind: AddrKind::Quic, family } }
 }
 
 fn v4(number: u16) -> IpAddr {
@@ -52,6 +52,7 @@ async fn find(lookups: &Arc<Lookups>, host: &str) -> Vec<IpAddr> {
     ips(&lookups.find(&[name(host, Family::V4)]).await)
 }
 
+/// S0.60.
 #[tokio::test]
 async fn both_ip_versions_of_all_names_come_in_turn_with_port_and_transport() {
     let many = |from: u16| (from..from + 10).flat_map(|number| [v4(number), v6(number)]).collect();
@@ -63,8 +64,8 @@ async fn both_ip_versions_of_all_names_come_in_turn_with_port_and_transport() {
     assert!(found.iter().all(|addr| addr.port == 443 && addr.kind == AddrKind::Quic));
     let found = lookups.find(&[name("a.example", Family::V6), name("b.example", Family::V4)]).await;
     assert_eq!(ips(&found), [v6(1), v4(100), v6(2), v4(101), v6(3), v4(102), v6(4), v4(103)]);
-    let (tcp, again) =
-        (Name { kind: AddrKind::Tcp, ..name("a.example", Family::V4) }, name("a.example", Family::V4));
+    let leads = Leads::Ips { port: 443, kind: AddrKind::Tcp, family: Family::V4 };
+    let (tcp, again) = (Name { host: "a.example".into(), leads }, name("a.example", Family::V4));
     let found = lookups.find(&[tcp, again]).await;
     assert_eq!(found.iter().filter(|addr| addr.kind == AddrKind::Tcp).count(), 4, "{found:?}");
     assert_eq!(find(&lookups, "localhost").await, [IpAddr::from(Ipv4Addr::LOCALHOST)], "nobody is asked");
@@ -201,10 +202,87 @@ async fn what_is_remembered_is_bounded_and_the_fresh_stay() {
     let mut one = Ips::new();
     one.push(v4(1));
     for number in 0..REMEMBERED + 10 {
-        let answer = Answer::Found(one.clone(), HOUR);
-        assert_eq!(lookups.learn((number.to_string(), Version::V4), answer), one);
+        let answer = Answer::Found(Found::Ips(one.clone()), HOUR);
+        let key = (number.to_string(), Question::Ips(Version::V4));
+        assert_eq!(lookups.learn(key, answer), Found::Ips(one.clone()));
     }
     let known = lock(&lookups.known);
     assert_eq!(known.len(), REMEMBERED);
-    assert!(known.contains_key(&("0".to_owned(), Version::V4)));
+    assert!(known.contains_key(&("0".to_owned(), Question::Ips(Version::V4))));
+}
+
+fn list(host: &str) -> Name {
+    let identity = ID.parse::<multiaddr::PeerId>().expect("an id").to_bytes();
+    Name { host: host.to_owned(), leads: Leads::List(identity.into()) }
+}
+
+const ID: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+fn texts(places: &[&str]) -> Reply {
+    Reply::Texts(places.iter().map(|place| format!("dnsaddr={place}/p2p/{ID}")).collect())
+}
+
+async fn listed(lookups: &Arc<Lookups>, host: &str) -> Vec<String> {
+    lookups.find(&[list(host)]).await.iter().map(ToString::to_string).collect()
+}
+
+/// S0.60: the entries of the identity, those that are hosts, and those of one further list, and no deeper.
+#[tokio::test]
+async fn s0_60_a_list_of_addresses_leads_to_those_of_the_identity_and_one_list_further() {
+    let other = "dnsaddr=/ip4/192.0.2.9/tcp/1/p2p/12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq";
+    let dns = Dns::start(move |host, _| match host {
+        "_dnsaddr.a.example" => {
+            let Reply::Texts(mut all) =
+                texts(&["/ip4/192.0.2.1/tcp/4001", "/dns4/h.example/tcp/4002", "/dnsaddr/b.example"])
+            else {
+                unreachable!("texts")
+            };
+            all.push(other.to_owned());
+            Reply::Texts(all)
+        }
+        "_dnsaddr.b.example" => texts(&["/ip6/2001:db8::2/udp/4003/quic-v1", "/dnsaddr/c.example"]),
+        "_dnsaddr.c.example" => texts(&["/ip4/192.0.2.3/tcp/1"]),
+        "h.example" => Reply::Ips(vec![v4(7)], 60),
+        _ => Reply::Code(ResponseCode::NXDomain),
+    })
+    .await;
+    let lookups = lookups(&dns, Bounds { settle: HOUR, fresh: (HOUR, HOUR), ..quick() });
+    let mut found = listed(&lookups, "a.example").await;
+    found.sort();
+    assert_eq!(found, ["192.0.0.7:4002/tcp", "192.0.2.1:4001/tcp", "[2001:db8::2]:4003/quic"]);
+    let asked = dns.asked();
+    assert_eq!(listed(&lookups, "a.example").await.len(), 3);
+    assert_eq!(dns.asked(), asked, "it is remembered as any answer");
+    assert_eq!(listed(&lookups, "nobody.example").await, [] as [&str; 0]);
+}
+
+/// Fault Q2 for lists: they are cut, also when they lead to each other.
+#[tokio::test]
+async fn fault_q2_lists_without_end_cost_eight_addresses_and_a_few_questions() {
+    let dns = Dns::start(|_, _| {
+        let many: Vec<String> =
+            (0..300).map(|number| format!("/ip4/192.0.2.{}/tcp/1", number % 250)).collect();
+        texts(&many.iter().map(String::as_str).collect::<Vec<_>>())
+    })
+    .await;
+    let lookups = lookups(&dns, Bounds { settle: HOUR, ..quick() });
+    assert_eq!(listed(&lookups, "a.example").await.len(), MAX_ADDRS);
+    dns.now(|_, _| texts(&["/dnsaddr/a.example", "/dnsaddr/b.example", "/dnsaddr/c.example"]));
+    let before = dns.asked();
+    assert_eq!(listed(&lookups, "a.example").await, [] as [&str; 0]);
+    assert_eq!(dns.asked() - before, 4, "the list, and three that it leads to");
+    // Four lists of four lists of four hosts: many questions, were they all asked.
+    dns.now(|host, _| {
+        let names: Vec<String> =
+            (0..4).map(|number| format!("n{number}-{}", host.replace('_', "x"))).collect();
+        let deep = host.starts_with("_dnsaddr.n");
+        let each = names
+            .iter()
+            .map(|name| if deep { format!("/dns/{name}/tcp/1") } else { format!("/dnsaddr/{name}") });
+        texts(&each.collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let before = dns.asked();
+    let all: Vec<Name> = (0..4).map(|number| list(&format!("{number}.example"))).collect();
+    assert_eq!(ips(&lookups.find(&all).await), [] as [IpAddr; 0]);
+    assert!(dns.asked() - before <= QUERIES * 2, "{} questions", dns.asked() - before);
 }

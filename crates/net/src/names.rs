@@ -9,17 +9,30 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::AbortHandle;
 
-/// A host name, a port, and how it is dialled.
+/// A host name, and what is looked for under it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name {
     /// The host, at most 253 bytes.
     pub host: String,
-    /// The port.
-    pub port: u16,
-    /// What listens there.
-    pub kind: AddrKind,
-    /// Which IP versions are looked for.
-    pub family: Family,
+    /// What it leads to.
+    pub leads: Leads,
+}
+
+/// What is looked for under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Leads {
+    /// IP addresses.
+    Ips {
+        /// The port there.
+        port: u16,
+        /// What listens there.
+        kind: AddrKind,
+        /// Which IP versions are looked for.
+        family: Family,
+    },
+    /// A list of addresses (`/dnsaddr`), of which those count that end with this identity, a libp2p multihash. An entry may
+    /// lead on to a host, or to one more list whose entries may lead on to hosts.
+    List(Arc<[u8]>),
 }
 
 /// Which IP versions a name may lead to.
@@ -165,7 +178,8 @@ mod tests {
     }
 
     fn name(host: &str) -> Name {
-        Name { host: host.into(), port: 7330, kind: AddrKind::Tcp, family: Family::Any }
+        let leads = Leads::Ips { port: 7330, kind: AddrKind::Tcp, family: Family::Any };
+        Name { host: host.into(), leads }
     }
 
     #[test]

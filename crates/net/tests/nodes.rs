@@ -199,7 +199,7 @@ async fn an_address_that_is_somebody_answers_who_waits() {
 
 fn name(host: &str, port: u16) -> peerkeep_net::Name {
     let (kind, family) = (peerkeep_core::AddrKind::Tcp, peerkeep_net::Family::Any);
-    peerkeep_net::Name { host: host.into(), port, kind, family }
+    peerkeep_net::Name { host: host.into(), leads: peerkeep_net::Leads::Ips { port, kind, family } }
 }
 
 #[tokio::test]

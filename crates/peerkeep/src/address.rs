@@ -36,9 +36,14 @@ pub enum AddressError {
     /// A multiaddress of a kind this program does not dial.
     #[error(
         "this program does not dial addresses with {0}; it takes /ip4, /ip6, /dns, /dns4 or /dns6, then /tcp or \
-         /udp/…/quic-v1"
+         /udp/…/quic-v1, and /dnsaddr"
     )]
     Unsupported(&'static str),
+    /// A list of addresses without an identity: there may be entries of many.
+    #[error(
+        "an address with /dnsaddr ends with the identity that is looked for: /dnsaddr/NAME/p2p/12D3KooW…"
+    )]
+    NoId,
     /// Neither of the forms.
     #[error("this is neither a multiaddress, nor host:port, nor a peer id")]
     Form,
@@ -102,6 +107,8 @@ pub enum Place {
         /// What listens there: [`AddrKind::Tcp`] or [`AddrKind::Quic`].
         over: AddrKind,
     },
+    /// A name with a list of addresses (`/dnsaddr`), to be looked up at every dial; those of the peer's identity count.
+    List(String),
 }
 
 /// What `connect` and `want` take: a place, an identity, or both. With a place alone the identity that answers first is
@@ -140,6 +147,7 @@ impl PeerAddress {
                 };
                 with_port(Multiaddr::empty().with(name), *over, *port)
             }
+            Some(Place::List(name)) => Multiaddr::empty().with(Protocol::Dnsaddr(name.into())),
             None => Multiaddr::empty(),
         };
         if let Some(id) = &self.id {
@@ -185,6 +193,19 @@ impl TryFrom<&Multiaddr> for PeerAddress {
             return match parts.next() {
                 None => Ok(PeerAddress::known(PeerId::try_from(id)?)),
                 Some(more) => Err(AddressError::Unsupported(more.tag())),
+            };
+        }
+        if let Protocol::Dnsaddr(name) = first {
+            return match (parts.next(), parts.next()) {
+                (Some(Protocol::P2p(id)), None) => Ok(PeerAddress {
+                    id: Some(PeerId::try_from(id)?),
+                    place: Some(Place::List(host(&name)?)),
+                    stack: None,
+                }),
+                (None, _) => Err(AddressError::NoId),
+                (Some(Protocol::P2p(_)), Some(more)) | (Some(more), _) => {
+                    Err(AddressError::Unsupported(more.tag()))
+                }
             };
         }
         let (port, kind) = match parts.next() {
@@ -327,6 +348,15 @@ fn ip_place(ip: IpAddr, port: u16, kind: AddrKind) -> Result<Place, AddressError
 }
 
 fn name_place(name: &str, kind: NameKind, port: u16, over: AddrKind) -> Result<Place, AddressError> {
+    let name = host(name)?;
+    if port == 0 {
+        return Err(AddressError::Port);
+    }
+    Ok(Place::Name { name, kind, port, over })
+}
+
+/// A host name in its one form.
+fn host(name: &str) -> Result<String, AddressError> {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let label = |label: &str| {
         !label.is_empty()
@@ -339,10 +369,7 @@ fn name_place(name: &str, kind: NameKind, port: u16, over: AddrKind) -> Result<P
     if name.len() > MAX_NAME || numeric || !name.split('.').all(label) {
         return Err(AddressError::Name);
     }
-    if port == 0 {
-        return Err(AddressError::Port);
-    }
-    Ok(Place::Name { name, kind, port, over })
+    Ok(name)
 }
 
 #[cfg(test)]
@@ -378,6 +405,10 @@ mod tests {
             let with_id = format!("{printed}/p2p/{ID}");
             assert_eq!(parse(&with_id).expect(&with_id).to_string(), with_id);
         }
+        let listed = format!("libp2p:/dnsaddr/Seeds.Example.org./p2p/{ID}");
+        let printed = format!("libp2p:/dnsaddr/seeds.example.org/p2p/{ID}");
+        assert_eq!(parse(&listed).expect("a list").to_string(), printed);
+        assert_eq!(parse(&printed), parse(&listed));
         assert_eq!(parse(ID).expect("an id").to_string(), ID);
         assert_eq!(parse(&format!("/p2p/{ID}")), parse(ID));
     }
@@ -399,6 +430,9 @@ mod tests {
             ("/ip4/1.2.3.4/udp/0/quic-v1", Senseless(BadAddr::NoPort)),
             ("/ip4/1.2.3.4/tcp/1/ws", Unsupported("ws")),
             ("/unix/tmp", Port),
+            ("/dnsaddr/example.org", NoId),
+            ("/dnsaddr/example.org/tcp/1", Unsupported("tcp")),
+            ("/dnsaddr/exa mple.org", NoId),
             ("/memory/1/tcp/1", Unsupported("memory")),
             ("/ip4/1.2.3.4/tcp/0", Senseless(BadAddr::NoPort)),
             ("0.0.0.0:1", Senseless(BadAddr::Unspecified)),
@@ -440,6 +474,9 @@ mod tests {
         for id in ["", "12D3KooW", "QmZZZ", "0"] {
             assert!(parse(&format!("/ip4/1.2.3.4/tcp/1/p2p/{id}")).is_err(), "{id}");
         }
+        let onward = format!("/dnsaddr/example.org/p2p/{ID}/p2p-circuit");
+        assert_eq!(parse(&onward), Err(AddressError::Unsupported("p2p-circuit")));
+        assert_eq!(parse(&format!("/dnsaddr/exa mple.org/p2p/{ID}")), Err(AddressError::Name));
         let twice = format!("/ip4/1.2.3.4/tcp/1/p2p/{ID}/p2p/{ID}");
         assert_eq!(parse(&twice), Err(AddressError::Unsupported("p2p")));
         let relayed = format!("/p2p/{ID}/p2p-circuit");

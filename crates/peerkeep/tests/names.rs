@@ -6,7 +6,9 @@ mod dns;
 
 use common::*;
 use dns::{Dns, Reply};
-use peerkeep::{Answer, CommandError, EventKind, Node, Outcome, PeerAddress, Place, Settings};
+use peerkeep::{
+    Answer, CommandError, ErrorKind, EventKind, Node, Outcome, PeerAddress, Place, Settings, StepName,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -109,4 +111,84 @@ async fn a_reload_of_the_dns_servers_holds_from_the_next_lookup_on() {
     assert!(a.configure(many).await.is_err(), "at most four");
     a.shutdown().await;
     b.shutdown().await;
+}
+
+fn libp2p_asking(dns: &Dns) -> Settings {
+    let mut settings = libp2p_settings(1);
+    settings.dns.servers = vec![dns.at];
+    settings
+}
+
+fn libp2p_port(of: &Node) -> u16 {
+    let Some(Place::Ip(addr)) = libp2p_address(of).place else { panic!("an IP address") };
+    addr.port
+}
+
+/// S0.60 and S0.16: names of libp2p peers, over both transports, with and without an identity, and a name that is nowhere.
+#[tokio::test]
+async fn s0_60_a_libp2p_peer_is_reached_by_name_and_a_failure_says_what_failed() {
+    let (b, dns) = (node(2, libp2p_settings(1)).await, here().await);
+    let port = libp2p_port(&b);
+    let id = format!("/p2p/{}", b.id());
+    for (number, place, id) in [
+        (3, format!("/dns4/b.example/tcp/{port}"), &*id),
+        (4, format!("/dns/b.example/udp/{port}/quic-v1"), &*id),
+        (5, format!("/dns4/b.example/tcp/{port}"), ""),
+    ] {
+        let named: PeerAddress = format!("libp2p:{place}{id}").parse().expect("an address");
+        let a = node(number, libp2p_asking(&dns)).await;
+        let outcome = a.connect(named, WAIT).await.expect("is accepted");
+        assert!(matches!(outcome, Outcome::Connected { peer, .. } if peer == b.id()), "{outcome:?}");
+        a.shutdown().await;
+    }
+    dns.now(|_, _| Reply::Code(hickory_resolver::proto::op::ResponseCode::NXDomain));
+    for place in ["/dns4/b.example/tcp/1", "/dns6/b.example/udp/1/quic-v1", "/dnsaddr/b.example"] {
+        let a = node(1, libp2p_asking(&dns)).await;
+        let mut events = a.events();
+        let named: PeerAddress = format!("libp2p:{place}/p2p/{}", b.id()).parse().expect("an address");
+        a.connect_nowait(named).await.expect("is accepted");
+        let failed = until(&mut events, "a failure", |event| matches!(event, EventKind::Failed { .. })).await;
+        let EventKind::Failed { address, error: Some(error), .. } = &failed.what else {
+            panic!("{failed:?}")
+        };
+        assert_eq!((error.step, error.kind), (StepName::Resolve, ErrorKind::Name), "{place}: {error:?}");
+        assert!(address.contains(place), "{address}");
+        a.shutdown().await;
+    }
+    b.shutdown().await;
+}
+
+/// S0.60: a list of addresses, one list further, and nobody else's entries; a start later the list is still known.
+#[tokio::test]
+async fn s0_60_a_libp2p_peer_is_reached_by_a_list_of_addresses_which_is_remembered() {
+    let (b, c) = (node(2, libp2p_settings(1)).await, node(3, libp2p_settings(1)).await);
+    let (b_entry, c_entry) = (libp2p_address(&b), libp2p_address(&c));
+    let text = |address: &PeerAddress| format!("dnsaddr={}", address.to_multiaddr().expect("has one"));
+    let (b_entry, c_entry) = (text(&b_entry), text(&c_entry));
+    let (onward, c_id) = (format!("dnsaddr=/dnsaddr/b.seeds.example/p2p/{}", b.id()), c.id());
+    let dns = Dns::start(move |host, _| match host {
+        "_dnsaddr.seeds.example" => Reply::Texts(vec![c_entry.clone(), onward.clone()]),
+        "_dnsaddr.b.seeds.example" => Reply::Texts(vec![b_entry.clone()]),
+        _ => Reply::Ips(Vec::new(), 60),
+    })
+    .await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let named: PeerAddress =
+        format!("libp2p:/dnsaddr/seeds.example/p2p/{}", b.id()).parse().expect("an address");
+    let mut ours = libp2p_asking(&dns);
+    ours.peers.wanted = vec![named.clone()];
+    let a = stored(folder.path(), ours).await;
+    connected(&a, &b).await;
+    assert!(!a.is_connected(c_id), "its entry is nobody's whom we asked for");
+    assert!(a.saved(WAIT).await);
+    a.shutdown().await;
+
+    let a = stored(folder.path(), libp2p_asking(&dns)).await;
+    connected(&a, &b).await;
+    let shown: Vec<String> =
+        a.peer(b.id()).await.expect("is known").addresses.into_iter().map(|known| known.address).collect();
+    assert!(shown.iter().any(|address| address.contains("/dnsaddr/seeds.example")), "{shown:?}");
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
 }

@@ -37,7 +37,7 @@ async fn a_node_connects_by_address_and_identity_and_both_sides_say_so() {
         link.remote,
         address(&b).place.map(|place| match place {
             peerkeep::Place::Ip(addr) => addr.socket().to_string(),
-            peerkeep::Place::Name { .. } => panic!("an IP address"),
+            peerkeep::Place::Name { .. } | peerkeep::Place::List(_) => panic!("an IP address"),
         })
     );
     let why = a.why(b.id()).await.expect("is known");

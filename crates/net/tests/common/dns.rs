@@ -2,7 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 use hickory_resolver::proto::op::{Message, OpCode, Query, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,8 @@ pub enum Reply {
     Code(ResponseCode),
     /// These addresses, as far as they are of the version asked for, with a time to live in seconds.
     Ips(Vec<IpAddr>, u32),
+    /// These texts, each in pieces, when texts are asked for.
+    Texts(Vec<String>),
     /// Another name for it.
     Alias(String),
     /// The header of a good answer, and then this.
@@ -93,6 +95,10 @@ impl Inner {
             Reply::Again(ips, _) => {
                 answer.add_answers(ips.iter().filter_map(|ip| record(&query, *ip, 60)));
             }
+            Reply::Texts(texts) if query.query_type() == RecordType::TXT => {
+                answer.add_answers(texts.iter().map(|text| text_record(&query, text)));
+            }
+            Reply::Texts(_) => {}
             Reply::Alias(to) => {
                 let to = CNAME(Name::from_ascii(to).expect("a name"));
                 answer.add_answer(Record::from_rdata(query.name().clone(), 60, RData::CNAME(to)));
@@ -115,6 +121,11 @@ fn record(query: &Query, ip: IpAddr, ttl: u32) -> Option<Record> {
         _ => return None,
     };
     Some(Record::from_rdata(query.name().clone(), ttl, data))
+}
+
+fn text_record(query: &Query, text: &str) -> Record {
+    let text = RData::TXT(TXT::from_bytes(text.as_bytes().chunks(50).collect()));
+    Record::from_rdata(query.name().clone(), 60, text)
 }
 
 async fn over_udp(socket: UdpSocket, inner: Arc<Inner>) {

@@ -313,7 +313,7 @@ impl Shared {
 
     /// Wants the peers of the settings that are named by host name: those that resolve now, and the rest when they do.
     pub async fn want_names(self: &Arc<Self>) {
-        let named = |peer: &PeerAddress| matches!(peer.place, Some(Place::Name { .. }));
+        let named = |peer: &PeerAddress| matches!(peer.place, Some(Place::Name { .. } | Place::List(_)));
         let mut left: Vec<PeerAddress> = self.settings().peers.wanted.into_iter().filter(named).collect();
         // With an identity nothing has to be looked up to begin.
         for peer in left.extract_if(.., |peer| peer.id.is_some()) {

@@ -447,7 +447,7 @@ fn restore_peer(peer: &StoredPeer, hub: &Hub, names: &Names, actions: &mut Vec<A
 fn at_once(peer: &PeerAddress, hub: &Hub) -> Option<(Who, Addrs)> {
     let addrs: Addrs = match &peer.place {
         Some(Place::Ip(addr)) => [*addr].into_iter().collect(),
-        Some(Place::Name { .. }) => return None,
+        Some(Place::Name { .. } | Place::List(_)) => return None,
         None => Addrs::new(),
     };
     let stack = peer.stack.map_or(StackId::Mesh, StackId::from);

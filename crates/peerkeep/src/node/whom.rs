@@ -4,7 +4,7 @@
 use super::hub::Hub;
 use crate::{AddressError, CommandError, NameKind, PeerAddress, PeerId, Place, Stack};
 use peerkeep_core::{Addr, Addrs, KeyKind, PeerKey, StackId, Who};
-use peerkeep_net::{Family, Name, Names};
+use peerkeep_net::{Family, Leads, Name, Names};
 
 /// A contact to connect to, as the core's commands take it.
 #[derive(Clone, PartialEq, Debug)]
@@ -56,14 +56,14 @@ pub(super) async fn find(peer: &PeerAddress, hub: &Hub, names: &Names) -> Result
         (None, None) => Err(AddressError::Empty.into()),
         (Some(id), None) => Ok(plain(named(id), Addrs::new(), names)),
         (Some(id), Some(Place::Ip(addr))) => Ok(plain(named(id), one(*addr), names)),
-        (Some(id), Some(place @ Place::Name { .. })) => {
+        (Some(id), Some(place @ (Place::Name { .. } | Place::List(_)))) => {
             let who = named(id);
             add_name(who, place, names);
             Ok(Whom { who, addrs: Addrs::new(), named: true })
         }
         (None, Some(Place::Ip(addr))) => Ok(stranger(stack, one(*addr), hub, names)),
         (None, Some(place @ Place::Name { name, .. })) => {
-            let asked: Vec<Name> = name_of(place).into_iter().collect();
+            let asked: Vec<Name> = name_of(place, None).into_iter().collect();
             let addrs = names.look_up(&asked).await;
             if addrs.is_empty() {
                 return Err(CommandError::Name(name.clone()));
@@ -72,6 +72,7 @@ pub(super) async fn find(peer: &PeerAddress, hub: &Hub, names: &Names) -> Result
             add_name(whom.who, place, names);
             Ok(Whom { named: true, ..whom })
         }
+        (None, Some(Place::List(_))) => Err(AddressError::NoId.into()),
     }
 }
 
@@ -96,19 +97,25 @@ fn one(addr: Addr) -> Addrs {
 }
 
 /// A name as it is looked up; an IP address is none.
-fn name_of(place: &Place) -> Option<Name> {
-    let Place::Name { name, kind, port, over } = place else { return None };
-    let family = match kind {
-        NameKind::Any => Family::Any,
-        NameKind::V4 => Family::V4,
-        NameKind::V6 => Family::V6,
+fn name_of(place: &Place, id: Option<PeerId>) -> Option<Name> {
+    let (host, leads) = match place {
+        Place::Ip(_) => return None,
+        Place::Name { name, kind, port, over } => {
+            let family = match kind {
+                NameKind::Any => Family::Any,
+                NameKind::V4 => Family::V4,
+                NameKind::V6 => Family::V6,
+            };
+            (name, Leads::Ips { port: *port, kind: *over, family })
+        }
+        Place::List(name) => (name, Leads::List(id?.to_multihash()?.into())),
     };
-    Some(Name { host: name.clone(), port: *port, kind: *over, family })
+    Some(Name { host: host.clone(), leads })
 }
 
 /// Adds a host name to a contact's. When the table is full the addresses found now still serve.
 pub(super) fn add_name(who: Who, place: &Place, names: &Names) {
-    let Some(name) = name_of(place) else { return };
+    let Some(name) = name_of(place, Some(PeerId(who.key))) else { return };
     let mut all = names.of(&who);
     if !all.contains(&name) {
         let host = name.host.clone();
@@ -126,11 +133,11 @@ pub(super) fn shown_names(who: &Who, names: &Names) -> Vec<PeerAddress> {
         Family::V4 => NameKind::V4,
         Family::V6 => NameKind::V6,
     };
-    let place = |name: Name| Place::Name {
-        kind: kind(name.family),
-        name: name.host,
-        port: name.port,
-        over: name.kind,
+    let place = |name: Name| match name.leads {
+        Leads::Ips { port, kind: over, family } => {
+            Place::Name { name: name.host, kind: kind(family), port, over }
+        }
+        Leads::List(_) => Place::List(name.host),
     };
     let id = who.key.is_identity().then_some(PeerId(who.key));
     let stack = (who.stack == StackId::Libp2p).then_some(Stack::Libp2p);
