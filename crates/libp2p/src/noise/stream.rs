@@ -1,5 +1,5 @@
 //! Bytes over a finished Noise handshake: frames of at most 65,535 bytes, each decrypted whole. Holds no buffer while
-//! nothing is on its way, and never more than one frame each way.
+//! nothing is on its way, and never much more than one frame each way: it reads as much at once as has lately come at once.
 
 use super::LENGTH_BYTES;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -14,8 +14,10 @@ const MAX_FRAME_BYTES: usize = 65_535;
 const TAG_BYTES: usize = 16;
 /// Most that one of our frames carries.
 const MAX_PLAIN_BYTES: usize = MAX_FRAME_BYTES - TAG_BYTES;
-/// A frame's buffer grows by this as its bytes arrive: its length alone costs nothing.
-const GROW_BYTES: usize = 8_192;
+/// Room for the first read after a pause. A frame's length alone costs nothing.
+const FIRST_BYTES: usize = 4_096;
+/// Most that is read at once: the longest frame.
+const MOST_BYTES: usize = LENGTH_BYTES + MAX_FRAME_BYTES;
 
 /// An encrypted stream over `T`. After an error it stays broken.
 pub struct NoiseStream<T> {
@@ -27,13 +29,23 @@ pub struct NoiseStream<T> {
     at: usize,
 }
 
-enum Inbound {
-    /// So many bytes of a length are here.
-    Head([u8; LENGTH_BYTES], usize),
-    /// A frame of that length is on its way.
-    Body { frame: Vec<u8>, length: usize },
-    /// Decrypted, and read up to there.
-    Plain(Vec<u8>, usize),
+/// What has come.
+struct Inbound {
+    /// As it came; a whole frame or the beginning of one, and perhaps more.
+    raw: Vec<u8>,
+    /// How much of it has been decrypted.
+    done: usize,
+    /// Room for the next read.
+    room: usize,
+    /// Decrypted,
+    plain: Vec<u8>,
+    /// and read up to there.
+    read: usize,
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy)]
+enum End {
     /// Nothing more comes.
     Ended,
     /// What came was not theirs.
@@ -53,57 +65,72 @@ impl<T> NoiseStream<T> {
     /// Bytes of buffers that are held.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        let inbound = match &self.inbound {
-            Inbound::Body { frame, .. } => frame.capacity(),
-            Inbound::Plain(plain, _) => plain.capacity(),
-            Inbound::Head(..) | Inbound::Ended | Inbound::Broken => 0,
-        };
-        inbound + self.out.capacity()
+        self.inbound.raw.capacity() + self.inbound.plain.capacity() + self.out.capacity()
     }
 }
 
 impl Inbound {
-    const EMPTY: Inbound = Inbound::Head([0; LENGTH_BYTES], 0);
+    const EMPTY: Inbound =
+        Inbound { raw: Vec::new(), done: 0, room: FIRST_BYTES, plain: Vec::new(), read: 0, end: None };
+
+    /// Decrypts the next frame, if it is here whole; true when there is something to read.
+    fn decrypt(&mut self, state: &mut TransportState) -> bool {
+        while self.read == self.plain.len() {
+            let come = &self.raw[self.done..];
+            let Some((head, rest)) = come.split_at_checked(LENGTH_BYTES) else { return false };
+            let length = usize::from(u16::from_be_bytes([head[0], head[1]]));
+            let Some(frame) = rest.get(..length) else { return false };
+            self.plain.resize(length.saturating_sub(TAG_BYTES), 0);
+            self.read = 0;
+            if state.read_message(frame, &mut self.plain).is_err() {
+                self.end = Some(End::Broken);
+                self.plain = Vec::new();
+                return false;
+            }
+            self.done += LENGTH_BYTES + length;
+        }
+        true
+    }
+
+    /// Nothing is on its way: so nothing is held.
+    fn rest(&mut self) {
+        self.room = FIRST_BYTES;
+        if self.raw.is_empty() {
+            (self.raw, self.plain, self.read) = (Vec::new(), Vec::new(), 0);
+        }
+    }
 }
 
 impl<T: AsyncRead + Unpin> NoiseStream<T> {
     /// Brings `inbound` to plain bytes or the end.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inbound = &mut self.inbound;
         loop {
-            match &mut self.inbound {
-                Inbound::Plain(plain, at) if *at < plain.len() => return Poll::Ready(Ok(())),
-                Inbound::Plain(..) => self.inbound = Inbound::EMPTY,
-                Inbound::Ended => return Poll::Ready(Ok(())),
-                Inbound::Broken => return Poll::Ready(Err(broken())),
-                Inbound::Head(head, have) => {
-                    let count = ready!(Pin::new(&mut self.io).poll_read(cx, &mut head[*have..]))?;
-                    *have += count;
-                    match (count, *have) {
-                        (0, 0) => self.inbound = Inbound::Ended,
-                        (0, _) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                        (_, LENGTH_BYTES) => {
-                            let length = usize::from(u16::from_be_bytes(*head));
-                            self.inbound = Inbound::Body { frame: Vec::new(), length };
-                        }
-                        _ => {}
-                    }
-                }
-                Inbound::Body { frame, length } if frame.len() == *length => {
-                    let mut plain = vec![0; length.saturating_sub(TAG_BYTES)];
-                    match self.state.read_message(frame, &mut plain) {
-                        Ok(_) => self.inbound = Inbound::Plain(plain, 0),
-                        Err(_) => self.inbound = Inbound::Broken,
-                    }
-                }
-                Inbound::Body { frame, length } => {
-                    let have = frame.len();
-                    frame.resize((have + GROW_BYTES).min(*length), 0);
-                    let read = Pin::new(&mut self.io).poll_read(cx, &mut frame[have..]);
-                    frame.truncate(have + if let Poll::Ready(Ok(count)) = read { count } else { 0 });
-                    if ready!(read)? == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                }
+            if inbound.decrypt(&mut self.state) {
+                return Poll::Ready(Ok(()));
+            }
+            match inbound.end {
+                None => {}
+                Some(End::Ended) => return Poll::Ready(Ok(())),
+                Some(End::Broken) => return Poll::Ready(Err(broken())),
+            }
+            inbound.raw.drain(..std::mem::take(&mut inbound.done));
+            let have = inbound.raw.len();
+            let most = (have + inbound.room).min(MOST_BYTES);
+            inbound.raw.resize(most, 0);
+            let read = Pin::new(&mut self.io).poll_read(cx, &mut inbound.raw[have..]);
+            let count = if let Poll::Ready(Ok(count)) = read { count } else { 0 };
+            inbound.raw.truncate(have + count);
+            if read.is_pending() {
+                inbound.rest();
+            }
+            ready!(read)?;
+            match (count, have) {
+                (0, 0) => inbound.end = Some(End::Ended),
+                (0, _) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                // All the room was needed: more may be there.
+                _ if have + count == most => inbound.room = (2 * inbound.room).min(MOST_BYTES),
+                _ => {}
             }
         }
     }
@@ -132,13 +159,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for NoiseStream<T> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.poll_frame(cx))?;
-        let Inbound::Plain(plain, at) = &mut this.inbound else { return Poll::Ready(Ok(0)) };
-        let count = bytes.len().min(plain.len() - *at);
-        bytes[..count].copy_from_slice(&plain[*at..*at + count]);
-        *at += count;
-        if *at == plain.len() {
-            this.inbound = Inbound::EMPTY;
-        }
+        let Inbound { plain, read, .. } = &mut this.inbound;
+        let count = bytes.len().min(plain.len() - *read);
+        bytes[..count].copy_from_slice(&plain[*read..*read + count]);
+        *read += count;
         Poll::Ready(Ok(count))
     }
 }

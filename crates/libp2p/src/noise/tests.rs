@@ -1,6 +1,7 @@
 //! The handshake and the stream: with ourselves, with `libp2p-noise`, and with those who break the rules.
 
 use super::*;
+use futures::FutureExt as _;
 use futures::future::join;
 use libp2p_core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade};
 use proptest::prelude::*;
@@ -207,6 +208,8 @@ fn an_idle_stream_holds_no_buffer() {
         writer.write_all(&buf).await.expect("writes");
         writer.flush().await.expect("flushes");
         other.stream.read_exact(&mut buf).await.expect("reads");
+        // Whoever waits for more finds that out.
+        assert!(other.stream.read(&mut [0; 1]).now_or_never().is_none());
         assert_eq!((writer.held_bytes(), other.stream.held_bytes()), (0, 0));
     });
 }
