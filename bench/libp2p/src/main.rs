@@ -61,8 +61,10 @@ pub struct Args {
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Name {
-    /// Whole Peerkeep nodes that keep nothing on disk.
+    /// Whole Peerkeep nodes that keep nothing on disk, on the calling thread as the others.
     Ours,
+    /// The same with threads of their own, which is the default of programs.
+    Threads,
     /// The same crates on bare connections.
     Floor,
     /// libp2p's swarm.
@@ -74,6 +76,7 @@ impl Name {
     pub fn word(self) -> &'static str {
         match self {
             Name::Ours => "ours",
+            Name::Threads => "threads",
             Name::Floor => "floor",
             Name::Swarm => "swarm",
         }
@@ -83,6 +86,7 @@ impl Name {
     pub fn prefix(self) -> &'static str {
         match self {
             Name::Ours => "",
+            Name::Threads => "threads_",
             Name::Floor => "floor_",
             Name::Swarm => "swarm_",
         }
@@ -100,9 +104,10 @@ fn main() -> Result<()> {
 fn play(args: &Args, role: Role) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (over, address, slots) = (args.over.unwrap_or(Over::Tcp), &args.address, args.slots);
-    runtime.block_on(async {
+    tokio::task::LocalSet::new().block_on(&runtime, async {
         match args.contender {
-            Name::Ours => child::run::<ours::Ours>(role, over, address, slots).await,
+            Name::Ours => child::run::<ours::Ours<false>>(role, over, address, slots).await,
+            Name::Threads => child::run::<ours::Ours<true>>(role, over, address, slots).await,
             Name::Floor => child::run::<floor::Floor>(role, over, address, slots).await,
             Name::Swarm => child::run::<swarm::Rival>(role, over, address, slots).await,
         }

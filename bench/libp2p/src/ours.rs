@@ -11,8 +11,9 @@ use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::contender::{Contender, Dialler, Listener, Over, Until};
 
-/// See the head of this file.
-pub struct Ours;
+/// See the head of this file. With threads of its own the node is as a program has it by default; without, its work is done
+/// on the calling thread, where the rivals' is done.
+pub struct Ours<const THREADS: bool>;
 
 /// Accepts until dropped.
 pub struct OursListener {
@@ -44,7 +45,14 @@ fn settings(listen: impl IntoIterator<Item = ListenAddress>) -> Settings {
     settings
 }
 
-impl Contender for Ours {
+async fn start<const THREADS: bool>(settings: Settings) -> Result<Node> {
+    match THREADS {
+        true => node::start(settings, None).await,
+        false => node::start_here(settings).await,
+    }
+}
+
+impl<const THREADS: bool> Contender for Ours<THREADS> {
     type Listener = OursListener;
     type Dialler = OursDialler;
 
@@ -53,7 +61,7 @@ impl Contender for Ours {
             Over::Tcp => node::tcp(),
             Over::Quic => node::quic(),
         };
-        let node = node::start(settings([at]), None).await?;
+        let node = start::<THREADS>(settings([at])).await?;
         let mut incoming = node.accept(duty::PROTOCOL)?;
         let serving = tokio::spawn(async move {
             while let Some((_, channel)) = incoming.next().await {
@@ -73,7 +81,7 @@ impl Contender for Ours {
         let peer = address.id.context("an address without an identity")?;
         let mut nodes = Vec::with_capacity(slots);
         for _ in 0..slots {
-            let node = node::start(settings([]), None).await?;
+            let node = start::<THREADS>(settings([])).await?;
             let events = Mutex::new(node.events());
             nodes.push(Slot { node, events });
         }
