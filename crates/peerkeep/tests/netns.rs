@@ -550,3 +550,36 @@ async fn narrow_child() {
     a.shutdown().await;
     b.shutdown().await;
 }
+
+/// What the kernel refuses to send is a lost packet. It seldom runs out of buffers where a test can make it; its filter
+/// refuses a datagram in the same call, by another number, and quinn asks for neither.
+#[test]
+fn fault_r11_a_datagram_that_the_kernel_refuses_is_a_lost_packet() {
+    let refuse = "nft 'add chain ip t o { type filter hook output priority 0; policy accept; }'";
+    in_namespace("refused_child", &format!("{FILTER}; {refuse}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_child() {
+    if !is_child() {
+        return;
+    }
+    let quic_alone = |host: u8| {
+        let mut settings = roomy(host);
+        settings.listen.addresses = vec![peerkeep::ListenAddress::quic(([127, 0, 0, host], 0).into())];
+        settings
+    };
+    let (a, b) = (node(1, quic_alone(1)).await, node(2, quic_alone(2)).await);
+    nft("add rule ip t o meta l4proto udp numgen random mod 100 < 10 counter drop");
+    a.connect(address(&b), PATIENCE).await.expect("is accepted");
+    connected(&a, &b).await;
+    let before = a.peer(b.id()).await.expect("known").link.expect("connected").conn;
+    send_over(&a, &b, 1_000_000).await;
+    let after = a.peer(b.id()).await.expect("known").link.expect("connected").conn;
+    assert_eq!(after, before, "the same connection");
+    let refused = Command::new("nft").args(["list", "table", "ip", "t"]).output().expect("nft").stdout;
+    let refused = counted(&String::from_utf8_lossy(&refused));
+    assert!(refused[0] > 10, "datagrams were refused: {refused:?}");
+    a.shutdown().await;
+    b.shutdown().await;
+}
