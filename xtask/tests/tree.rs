@@ -20,6 +20,23 @@ const SIZED: &[(&str, &str, &str)] = &[
     ("crates/daemon/src/demo/watch.rs", "nodes", "asked for on our own command line"),
     ("crates/daemon/src/out.rs", "plain.len() + 16", "held already"),
     ("crates/daemon/src/out.rs", "text.len()", "held already"),
+    ("crates/libp2p/src/jobs.rs", "LENGTH_BYTES + message.len()", "held already"),
+    ("crates/libp2p/src/noise/mod.rs", "length", "at most MAX_HANDSHAKE_BYTES, checked before"),
+    (
+        "crates/libp2p/src/noise/stream.rs",
+        "LENGTH_BYTES + count + TAG_BYTES",
+        "held already, and at most a frame",
+    ),
+    (
+        "crates/libp2p/src/noise/stream.rs",
+        "length.saturating_sub(TAG_BYTES)",
+        "a frame that is held whole already",
+    ),
+    (
+        "crates/libp2p/src/noise/stream.rs",
+        "most",
+        "what came at once the last time, twice, and at most MOST_BYTES",
+    ),
     ("crates/mesh/src/channel.rs", "1 + name.len()", "our own name"),
     ("crates/mesh/src/channel.rs", "length", "at most 128"),
     ("crates/mesh/src/identity.rs", "HEAD.len() + seed.len()", "our own key"),
@@ -97,7 +114,7 @@ fn canary_a_size_that_is_no_constant_is_found() {
 #[test]
 fn fault_r3_no_allocation_is_sized_by_the_wire() {
     let mut files = Vec::new();
-    for name in ["core", "daemon", "mesh", "net", "paths", "peerkeep"] {
+    for name in ["channels", "core", "daemon", "libp2p", "mesh", "net", "paths", "peerkeep"] {
         sources(&root().join("crates").join(name).join("src"), &mut files);
     }
     assert!(files.len() > 100, "{} files", files.len());

@@ -7,10 +7,11 @@ use crate::{ChannelError, Handle};
 use futures::FutureExt as _;
 use futures::future::Either;
 use futures::io::{AsyncRead as _, AsyncWrite as _};
-use multistream_select::{Negotiated, NegotiationError, Version, dialer_select_proto};
+use multistream_select::{Negotiated, NegotiatedComplete, NegotiationError, Version, dialer_select_proto};
 use peerkeep_channels::{Named, Stream};
 use peerkeep_core::{AddrKind, PeerKey};
 use std::fmt;
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,17 +21,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A channel with a peer. Dropping it resets the stream; `shutdown` finishes our direction.
 pub struct Channel {
     /// Agreed, or with the peer's word still to come.
-    stream: Either<Stream, Negotiated<Stream>>,
+    stream: Option<Either<Stream, Negotiated<Stream>>>,
     seat: Seat,
     protocol: Box<str>,
     finished: bool,
+    /// Something has been read, so the peer's word was for the channel.
+    heard: bool,
+    /// The stream, while the end of our direction waits for the peer's word.
+    ending: Option<NegotiatedComplete<Stream>>,
     /// How it failed: the stream must not be asked again.
     failed: Option<io::ErrorKind>,
 }
 
 impl Channel {
     pub(crate) fn new(stream: Either<Stream, Negotiated<Stream>>, seat: Seat, protocol: Box<str>) -> Channel {
-        Channel { stream, seat, protocol, finished: false, failed: None }
+        let (stream, ending) = (Some(stream), None);
+        Channel { stream, seat, protocol, finished: false, heard: false, ending, failed: None }
     }
 
     /// On a fresh stream; what names it leaves with the first bytes.
@@ -62,6 +68,23 @@ impl Channel {
 
     fn check(&self) -> io::Result<()> {
         self.failed.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    /// The stream to read or write, once an end that is waited for has come.
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<&mut Either<Stream, Negotiated<Stream>>>> {
+        self.check()?;
+        if let Some(ending) = &mut self.ending {
+            let ended = ready!(Pin::new(ending).poll(cx));
+            self.ending = None;
+            match ended {
+                Ok(stream) => self.stream = Some(Either::Right(stream)),
+                Err(error) => return Poll::Ready(Err(self.note(error.into()))),
+            }
+        }
+        Poll::Ready(self.stream.as_mut().ok_or_else(|| io::ErrorKind::BrokenPipe.into()))
     }
 
     /// A failed negotiation is the peer's word against the channel.
@@ -105,10 +128,11 @@ impl AsyncRead for Channel {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        self.check()?;
-        match ready!(Pin::new(&mut self.stream).poll_read(cx, buf.initialize_unfilled())) {
+        let stream = ready!(self.poll_stream(cx))?;
+        match ready!(Pin::new(stream).poll_read(cx, buf.initialize_unfilled())) {
             Ok(0) => Poll::Ready(self.check_end()),
             Ok(count) => {
+                self.heard = true;
                 buf.advance(count);
                 self.shared().touch();
                 Poll::Ready(Ok(()))
@@ -120,8 +144,8 @@ impl AsyncRead for Channel {
 
 impl AsyncWrite for Channel {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check()?;
-        match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes)) {
+        let stream = ready!(self.poll_stream(cx))?;
+        match ready!(Pin::new(stream).poll_write(cx, bytes)) {
             Ok(count) => {
                 self.shared().touch();
                 Poll::Ready(Ok(count))
@@ -131,20 +155,31 @@ impl AsyncWrite for Channel {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        let stream = ready!(self.poll_stream(cx))?;
+        let flushed = ready!(Pin::new(stream).poll_flush(cx));
         Poll::Ready(flushed.map_err(|error| self.note(error)))
     }
 
+    /// Waits for the peer's word where that is still to come: a stream that is dropped before would take with it what was
+    /// written, because the peer could not answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
-        match ready!(Pin::new(&mut self.stream).poll_close(cx)) {
-            Ok(()) => {
-                self.finished = true;
-                Poll::Ready(Ok(()))
-            }
-            Err(error) => Poll::Ready(Err(self.note(error))),
+        let finished = self.finished;
+        let stream = ready!(self.poll_stream(cx))?;
+        if finished {
+            return Poll::Ready(Ok(()));
         }
+        if let Err(error) = ready!(Pin::new(stream).poll_close(cx)) {
+            return Poll::Ready(Err(self.note(error)));
+        }
+        self.finished = true;
+        if self.heard {
+            return Poll::Ready(Ok(()));
+        }
+        match self.stream.take() {
+            Some(Either::Right(stream)) => self.ending = Some(stream.complete()),
+            agreed => self.stream = agreed,
+        }
+        self.poll_stream(cx).map_ok(drop)
     }
 }
 

@@ -152,6 +152,15 @@ mod tests {
         assert_eq!(Identity::parse(&sample().emit(b"key"), b"other"), Err(IdentifyError::OtherKey));
     }
 
+    /// A signed record (field 8), whoever signed it and when, is not read: an address is tried, and the handshake proves who
+    /// is there.
+    #[test]
+    fn fault_i3_a_signed_record_is_not_believed() {
+        let mut bytes = sample().emit(b"key");
+        bytes.extend_from_slice(b"\x42\x0arecordings");
+        assert_eq!(Identity::parse(&bytes, b"key"), Ok(sample()));
+    }
+
     #[test]
     fn too_much_is_left_out_and_control_characters_are_escaped() {
         let mut much = sample();

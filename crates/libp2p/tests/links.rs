@@ -147,6 +147,29 @@ async fn echoes(here: &Up, b: &Node) {
     serve.abort();
 }
 
+/// Nobody has to stay for what is said without waiting: the end of our direction comes when it has been taken.
+#[test]
+fn what_is_written_at_once_and_finished_arrives_though_the_channel_is_dropped() {
+    on_a_shard(async {
+        let (a, b) = pair(|_| ());
+        let mut incoming = b.protocols.accept("/tell/1", 8).expect("free");
+        for over_quic in [false, true] {
+            let (here, _there) =
+                if over_quic { linked_over_quic(&a, &b).await } else { linked(&a, &b).await };
+            for _ in 0..20 {
+                let mut channel = soon(here.handle.open_at_once("/tell/1")).await.expect("opens");
+                channel.write_all(b"news").await.expect("is taken");
+                soon(channel.shutdown()).await.expect("is heard");
+                drop(channel);
+                let mut heard = Vec::new();
+                let mut other = soon(incoming.recv()).await.expect("arrives");
+                soon(other.read_to_end(&mut heard)).await.expect("whole");
+                assert_eq!(heard, b"news");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_protocol_nobody_takes_is_said_to_be_unknown() {
     on_a_shard(async {

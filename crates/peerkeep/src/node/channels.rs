@@ -27,7 +27,7 @@ pub struct Channel(pub(super) Kind);
 #[derive(Debug)]
 pub(super) enum Kind {
     Mesh(mesh::Channel),
-    Libp2p(libp2p::Channel),
+    Libp2p(Box<libp2p::Channel>),
 }
 
 impl Channel {
@@ -114,7 +114,7 @@ impl Incoming {
         };
         let channel = tokio::select! {
             channel = mesh.recv() => Channel(Kind::Mesh(channel?)),
-            channel = over_libp2p => Channel(Kind::Libp2p(channel?)),
+            channel = over_libp2p => Channel(Kind::Libp2p(Box::new(channel?))),
             _ = stopped.wait_for(|stopped| *stopped) => return None,
         };
         Some((channel.peer(), channel))
@@ -303,7 +303,7 @@ fn over_mesh(channel: mesh::Channel) -> Channel {
 }
 
 fn over_libp2p(channel: libp2p::Channel) -> Channel {
-    Channel(Kind::Libp2p(channel))
+    Channel(Kind::Libp2p(Box::new(channel)))
 }
 
 pub(super) fn libp2p_error(error: libp2p::ChannelError) -> ChannelError {

@@ -430,7 +430,7 @@ fn merged(peers: Vec<PeerStatus>) -> Vec<PeerStatus> {
         return peers;
     }
     let mut places: HashMap<PeerId, usize> = HashMap::new();
-    let mut all: Vec<PeerStatus> = Vec::with_capacity(peers.len());
+    let mut all: Vec<PeerStatus> = Vec::new();
     for mut peer in peers {
         let Some(at) = places.get(&peer.id) else {
             places.insert(peer.id, all.len());
