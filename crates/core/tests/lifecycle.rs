@@ -266,6 +266,32 @@ fn a_peer_that_flaps_is_not_dialled_for_ever_at_speed() {
     assert!(dials - at_ten_minutes < 20, "{} dials in the next twenty", dials - at_ten_minutes);
 }
 
+/// A listener that is restarted every twenty seconds is back at once each time, whatever it was the times before.
+#[test]
+fn a_peer_that_is_restarted_again_and_again_is_tried_at_speed_each_time() {
+    let mut rig = Rig::new(|_| ());
+    rig.want(1);
+    for restart in 0..20 {
+        let conn = rig.dialled().expect("a dial");
+        rig.answer(conn, 1);
+        rig.seconds(19);
+        rig.gone(conn, End::Fault(fault(FaultKind::Reset)));
+        let lost_at = rig.now;
+        // It does not listen yet.
+        for tried in 0..2 {
+            while rig.dialled().is_none() {
+                rig.pass(Duration::from_millis(50));
+            }
+            if tried == 0 {
+                let conn = rig.dialled().expect("a dial");
+                rig.fail(conn, FaultKind::Refused);
+            }
+        }
+        let wait = rig.now - lost_at;
+        assert!(wait <= Duration::from_secs(3), "restart {restart}: the second try came after {wait:?}");
+    }
+}
+
 /// Faults D11 and D12.
 #[test]
 fn local_faults_pause_everything_and_punish_nobody() {
